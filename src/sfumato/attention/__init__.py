@@ -1,0 +1,1 @@
+"""Attention edits, one paper a file; imports core only."""

@@ -1,0 +1,1 @@
+"""Reading and writing diffusers folders; the embedded model."""

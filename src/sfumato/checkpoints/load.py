@@ -1,0 +1,219 @@
+"""Loading checkpoints in diffusers' folder layout: Stable Diffusion 1.x and 2.x, SDXL, and the embedded model.
+
+    model_index.json     which part is of which class
+    unet/  vae/          config.json, diffusion_pytorch_model*.safetensors
+    text_encoder*/       config.json, model*.safetensors
+    tokenizer*/          vocabulary
+    scheduler/           scheduler_config.json
+
+All go through one code path. Parts that sampling does not need (safety checker, picture encoder) are left alone. Nothing
+needs the network; see ``sfumato.checkpoints.safety`` for what is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from sfumato.checkpoints.parts import Parts
+from sfumato.checkpoints.safety import CheckpointError, read_json
+from sfumato.checkpoints.weights import Header, fill, read_headers
+from sfumato.core.codec import LatentCodec
+from sfumato.core.model import DenoisingModel
+from sfumato.encoders.text import TextEncoder, TokenEncoder
+from sfumato.networks.unet import UNetNetwork
+from sfumato.samplers.schedule import prediction_of, schedule_of
+
+__all__ = ["EMBEDDED", "Parts", "load"]
+
+EMBEDDED: Mapping[str, Path] = MappingProxyType({"emoji": Path(__file__).parent / "emoji"})
+"""Checkpoints that come with the package, by name."""
+
+_DIFFUSERS, _TRANSFORMERS = "diffusion_pytorch_model", "model"
+
+
+def load(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Parts:
+    """Load a checkpoint.
+
+    Args:
+        name_or_path: "emoji", the embedded checkpoint; or a folder in diffusers' layout.
+        dtype: of the weights, floating-point; None: float32, whatever the files hold. The codec stays float32 in place
+            of float16 when the checkpoint says that it overflows.
+
+    Returns:
+        its parts, in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: no such checkpoint, or one that is broken, unsafe or of an unknown kind.
+    """
+    folder = _folder(name_or_path)
+    index = read_json(folder / "model_index.json")
+    scheduler = read_json(_part(folder, index, "scheduler") / "scheduler_config.json")
+    try:
+        schedule, prediction = schedule_of(scheduler), prediction_of(scheduler)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the scheduler settings cannot be used: {error}") from error
+    wanted = dtype or torch.float32
+    unet = _module(folder, index, "unet", wanted)
+    vae = _module(folder, index, "vae", wanted)
+    codec = LatentCodec(vae.float() if wanted == torch.float16 and vae.config.force_upcast else vae)
+    return Parts(
+        model=DenoisingModel(_network(unet, prediction), schedule),
+        codec=codec,
+        text=_text(folder, index, wanted),
+        scheduler=MappingProxyType(scheduler),
+        size=_size(unet.config.sample_size, codec.factor),
+        name=str(name_or_path) if str(name_or_path) in EMBEDDED else folder.name,
+    )
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How one class of parts is built from its settings, and what its weight files are called."""
+
+    stem: str
+    build: Callable[[dict[str, Any], Header], nn.Module]
+
+
+def _unet(config: dict[str, Any], header: Header) -> nn.Module:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    return UNet2DConditionModel.from_config(config)
+
+
+def _vae(config: dict[str, Any], header: Header) -> nn.Module:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    return AutoencoderKL.from_config(config)
+
+
+def _clip(config: dict[str, Any], header: Header) -> nn.Module:
+    from transformers.models.clip.modeling_clip import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(CLIPTextConfig.from_dict(config))
+
+
+def _clip_with_projection(config: dict[str, Any], header: Header) -> nn.Module:
+    from transformers.models.clip.modeling_clip import CLIPTextConfig, CLIPTextModelWithProjection
+
+    return CLIPTextModelWithProjection(CLIPTextConfig.from_dict(config))
+
+
+def _bert(config: dict[str, Any], header: Header) -> nn.Module:
+    from transformers.models.bert.modeling_bert import BertConfig, BertModel
+
+    pooler = any("pooler." in name for name in header)
+    return BertModel(BertConfig.from_dict(config), add_pooling_layer=pooler)
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "UNet2DConditionModel": _Kind(_DIFFUSERS, _unet),
+    "AutoencoderKL": _Kind(_DIFFUSERS, _vae),
+    "CLIPTextModel": _Kind(_TRANSFORMERS, _clip),
+    "CLIPTextModelWithProjection": _Kind(_TRANSFORMERS, _clip_with_projection),
+    "BertModel": _Kind(_TRANSFORMERS, _bert),
+}
+_ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+    "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection", "BertModel"),
+    "text_encoder_2": ("CLIPTextModelWithProjection",),
+}
+
+
+def _folder(name_or_path: str | Path) -> Path:
+    folder = EMBEDDED.get(str(name_or_path), Path(name_or_path))
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise CheckpointError(f"{folder.name} is a file; a checkpoint is a folder with a model_index.json")
+    hint = f"the embedded ones are {', '.join(EMBEDDED)}"
+    if str(name_or_path).count("/") == 1 and not str(name_or_path).startswith((".", "/", "~")):
+        hint = "if that is the name of a model on a hub, download its folder first and give the folder's path"
+    raise CheckpointError(f"there is no folder {str(name_or_path)!r}; {hint}")
+
+
+def _class_of(index: Mapping[str, Any], part: str) -> str | None:
+    """The class of a part; None if the index has no such part or says that it is empty."""
+    entry = index.get(part)
+    return entry[1] if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str) else None
+
+
+def _part(folder: Path, index: Mapping[str, Any], part: str) -> Path:
+    if _class_of(index, part) is None:
+        raise CheckpointError(f"model_index.json has no {part}, which a text-to-image checkpoint needs")
+    if not (folder / part).is_dir():
+        raise CheckpointError(f"the part {part}, which model_index.json lists, is missing")
+    return folder / part
+
+
+def _module(folder: Path, index: Mapping[str, Any], part: str, dtype: torch.dtype) -> Any:
+    path, kind = _part(folder, index, part), _class_of(index, part)
+    if kind not in _ALLOWED[part]:
+        raise CheckpointError(f"{part} is of the class {kind!r}; known are {', '.join(_ALLOWED[part])}")
+    config = read_json(path / "config.json")
+    header = read_headers(path, _KINDS[kind].stem)
+
+    def build() -> nn.Module:
+        try:
+            return _KINDS[kind].build(config, header)
+        except Exception as error:  # the libraries raise whatever a wrong setting leads to
+            raise CheckpointError(f"{part}/config.json describes no {kind} that can be built: {error}") from error
+
+    return fill(build, header, dtype, part)
+
+
+def _network(unet: Any, prediction: Any) -> UNetNetwork:
+    try:
+        return UNetNetwork(unet, prediction)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _text(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> TextEncoder:
+    encoders = [_token_encoder(folder, index, "", dtype)]
+    if _class_of(index, "text_encoder_2"):
+        encoders.append(_token_encoder(folder, index, "_2", dtype))
+    return TextEncoder(tuple(encoders), zero_null=len(encoders) > 1 and _zeros(index))
+
+
+def _zeros(index: Mapping[str, Any]) -> bool:
+    return bool(index.get("force_zeros_for_empty_prompt", True))
+
+
+def _token_encoder(folder: Path, index: Mapping[str, Any], suffix: str, dtype: torch.dtype) -> TokenEncoder:
+    pair = bool(_class_of(index, "text_encoder_2"))
+    kind = _class_of(index, f"text_encoder{suffix}")
+    return TokenEncoder(
+        tokenizer=_tokenizer(_part(folder, index, f"tokenizer{suffix}"), kind == "BertModel"),
+        module=_module(folder, index, f"text_encoder{suffix}", dtype),
+        layer="penultimate" if pair else "last",
+        whole_length=kind != "BertModel",
+        pooled=pair and kind == "CLIPTextModelWithProjection",
+    )
+
+
+def _tokenizer(folder: Path, bert: bool) -> Any:
+    from transformers.models.bert.tokenization_bert import BertTokenizer
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+    vocabularies = ("tokenizer.json", "vocab.txt" if bert else "vocab.json")
+    if not any((folder / name).is_file() for name in vocabularies):
+        raise CheckpointError(f"{folder.name} has no vocabulary: {' and '.join(vocabularies)} are missing")
+    try:
+        return (BertTokenizer if bert else CLIPTokenizer).from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises plain exceptions
+        raise CheckpointError(f"{folder.name} cannot be read: {error}") from error
+
+
+def _size(sample: Any, factor: int) -> tuple[int, int]:
+    height, width = sample if isinstance(sample, list | tuple) else (sample, sample)
+    if type(height) is not int or type(width) is not int:
+        raise CheckpointError(f"unet/config.json gives no size: sample_size is {sample!r}")
+    return (height * factor, width * factor)

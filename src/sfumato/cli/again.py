@@ -1,0 +1,89 @@
+"""``sfumato again``: a picture once more, from the recipe that it carries."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from sfumato.cli.generate import add_machine_flags, add_output_flags, job_of
+from sfumato.cli.models import Model, find, installed
+from sfumato.cli.parser import Parser, UsageError
+from sfumato.cli.progress import say
+from sfumato.cli.render import render
+from sfumato.machine import best_dtype, usable_threads
+from sfumato.metadata import A1111_CHUNK, JSON_CHUNK, Found, MetadataError, Recipe, from_chunks
+from sfumato.png_text import read_text_chunks
+
+__all__ = ["add_flags", "run"]
+
+
+def add_flags(parser: Parser) -> None:
+    """The flags of ``sfumato again``."""
+    parser.add_argument("picture", type=Path, metavar="PICTURE.png", help="a picture that carries its recipe")
+    add_machine_flags(parser)
+    add_output_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make a picture once more."""
+    if not options.picture.is_file():
+        raise UsageError(f"there is no picture {options.picture}")
+    texts = read_text_chunks(options.picture, frozenset({JSON_CHUNK, A1111_CHUNK}))
+    try:
+        found = from_chunks(texts)
+    except MetadataError as error:
+        raise MetadataError(f"{options.picture}: {error}") from error
+    model = _model_of(found.recipe, options.model)
+    recipe = _adapted(found, model, options)
+    for note in _notes(found, recipe, model):
+        say(f"sfumato: note: {note}", quiet=options.quiet)
+    render([recipe], job_of(options, model))
+    return 0
+
+
+def _model_of(recipe: Recipe, wanted: str | None) -> Model:
+    """The one asked for, else the installed one of the recipe's name, else the default one for foreign recipes."""
+    if wanted is not None:
+        return find(wanted)
+    there = {model.name: model for model in installed()}
+    if recipe.model in there:
+        return there[recipe.model]
+    if recipe.fingerprint:
+        raise UsageError(f"the picture was made with the model '{recipe.model}'; say where its folder is by --model")
+    return find(None)
+
+
+def _adapted(found: Found, model: Model, options: argparse.Namespace) -> Recipe:
+    """The recipe as it can be followed here and now."""
+    recipe = found.recipe
+    dtype, threads = recipe.dtype, min(recipe.threads, usable_threads())
+    if not found.complete:
+        dtype = best_dtype()
+        recipe = recipe if options.model or recipe.model == model.name else replace(recipe, width=None, height=None)
+    return replace(
+        recipe,
+        dtype=dtype if options.dtype == "auto" else options.dtype,
+        threads=options.threads or threads or usable_threads(),
+    )
+
+
+def _notes(found: Found, recipe: Recipe, model: Model) -> list[str]:
+    """What keeps the new picture from being the same."""
+    old = found.recipe
+    if not found.complete:
+        size = [] if recipe.width or not old.width else [f"Size: {old.width}x{old.height}"]
+        foreign = [f"Model: {old.model}"] if old.model and old.model != model.name else []
+        listed = "; ".join([*foreign, *size, *found.ignored])
+        return [f"the recipe is another program's, the picture will differ; ignored: {listed or 'nothing'}"]
+    notes = [f"it was made in a batch of {old.batch}, alone it may differ by rounding"] if old.batch > 1 else []
+    if (old.model, old.fingerprint) != (model.name, model.fingerprint):
+        notes.append(
+            f"it was made with the model '{old.model}' ({old.fingerprint}), "
+            f"this is '{model.name}' ({model.fingerprint}): the picture will be another"
+        )
+    for name in ("dtype", "threads"):
+        if getattr(old, name) != getattr(recipe, name):
+            notes.append(f"it was made with {name} {getattr(old, name)}, now {getattr(recipe, name)}: it may differ")
+    return notes

@@ -1,0 +1,71 @@
+"""The argument parser: flags filled in when a command is chosen, and errors that name the nearest right word."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from sfumato.cli.words import did_you_mean, printable
+
+__all__ = ["Command", "Parser", "UsageError"]
+
+Command = Callable[[argparse.Namespace], int]
+"""What a command does with its flags; returns the exit code."""
+
+
+class UsageError(Exception):
+    """The command line is wrong; the message is a sentence that says what and what to do."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` without abbreviations, whose flags are added when it is first used.
+
+    Args:
+        fill: adds the flags to this parser; called once, so that a command that is not chosen costs nothing.
+        options: those of ``argparse.ArgumentParser``.
+    """
+
+    def __init__(self, fill: Callable[[Parser], None] | None = None, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_Wide, **options)
+        self._fill = fill
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse does it, after filling in the flags and refusing unknown ones by name."""
+        if self._fill is not None:
+            fill, self._fill = self._fill, None
+            fill(self)
+        self._refuse_unknown(args or ())
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of leaving the process.
+
+        Raises:
+            UsageError: always.
+        """
+        text = message.removeprefix("argument ")
+        raise UsageError(f"{text} (see `{self.prog} --help`)")
+
+    def _refuse_unknown(self, args: Sequence[str]) -> None:
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        for word in args:
+            if word == "--" or (self._subparsers is not None and not word.startswith("-")):
+                return
+            flag = word.partition("=")[0]
+            if flag.startswith("--") and flag not in known:
+                self.error(f"no flag {printable(flag)}{did_you_mean(flag, known)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            kind = "command" if isinstance(action.choices, dict) else "value"
+            choices = [str(choice) for choice in action.choices]
+            where = "" if kind == "command" else f"{'/'.join(action.option_strings)}: "
+            self.error(f"{where}no {kind} '{printable(str(value))}'{did_you_mean(str(value), choices)}")
+
+
+class _Wide(argparse.HelpFormatter):
+    """Help with room for the flags."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)

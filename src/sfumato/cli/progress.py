@@ -1,0 +1,47 @@
+"""What people are told while they wait, on stderr: lines of text, and a bar for what takes longer than a second."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from sfumato.cli.words import printable
+
+__all__ = ["Advance", "bar", "say"]
+
+
+class Advance(Protocol):
+    """Tells a bar that some more units are done."""
+
+    def __call__(self, units: int = 1) -> None:
+        """Move on by so many units, >= 0."""
+        ...
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """A line on stderr, control characters escaped; none when quiet."""
+    if not quiet:
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def bar(total: int, what: str, unit: str, *, quiet: bool = False) -> Iterator[Advance]:
+    """A progress bar with rate and time left, from the second second on; none when quiet or stderr is no terminal.
+
+    Args:
+        total: units in all, >= 0.
+        what: the word before the bar.
+        unit: name of one unit, such as "step".
+        quiet: whether to show nothing.
+    """
+    from tqdm import tqdm
+
+    hidden = quiet or not sys.stderr.isatty()
+    with tqdm(total=total, desc=what, unit=unit, disable=hidden, delay=1.0, leave=False, dynamic_ncols=True) as shown:
+
+        def advance(units: int = 1) -> None:
+            shown.update(units)
+
+        yield advance

@@ -1,0 +1,1 @@
+"""Levels, conditions, branches, models and the sampling loop; imports torch only."""

@@ -1,0 +1,224 @@
+"""Images at the edge: picture files, tensors in [-1, 1], resizing, contact sheets.
+
+Between all functions of sfumato images are float32 (B, 3, H, W) in [-1, 1]. Pillow and uint8 occur here only.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
+
+__all__ = [
+    "MAX_PIXELS",
+    "PictureError",
+    "check_images",
+    "cover",
+    "from_pictures",
+    "grid",
+    "open_picture",
+    "resize",
+    "to_pictures",
+]
+
+MAX_PIXELS = 32_000_000
+_FORMATS = ("PNG", "JPEG", "WEBP")
+_WARNINGS = Lock()
+
+
+class PictureError(ValueError):
+    """A picture file that cannot be used; the message is one sentence that names the file and the reason."""
+
+
+def open_picture(
+    source: str | Path | bytes,
+    max_pixels: int = MAX_PIXELS,
+    background: tuple[int, int, int] = (255, 255, 255),
+) -> Image.Image:
+    """Read an untrusted picture.
+
+    PNG, JPEG or WebP by content, whatever the name. The size is read from the header before anything is decoded.
+    EXIF orientation is applied, transparency is laid over the background, palettes, grey, CMYK and 16-bit become 8-bit
+    RGB, the first picture of an animation counts, and Pillow's warnings are errors.
+
+    Args:
+        source: a path, or the bytes of a file.
+        max_pixels: largest width * height.
+        background: colour behind transparent parts, 0..255 each.
+
+    Returns:
+        an RGB picture, decoded.
+
+    Raises:
+        PictureError: no such file, another format, too large, broken.
+    """
+    name = "picture" if isinstance(source, bytes) else str(source)
+    try:
+        with _WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as picture:
+                _check_size(picture.size, name, max_pixels)
+                picture.load()
+                return _flat(ImageOps.exif_transpose(picture), background)
+    except PictureError:
+        raise
+    except FileNotFoundError as error:
+        raise PictureError(f"{name}: there is no such file") from error
+    except Image.UnidentifiedImageError as error:
+        raise PictureError(f"{name}: not a PNG, JPEG or WebP picture") from error
+    except Exception as error:  # Pillow raises nearly any exception on broken files
+        raise PictureError(f"{name}: cannot be read as a picture ({error})") from error
+
+
+def from_pictures(pictures: Sequence[Image.Image]) -> Tensor:
+    """Pictures of one size to images.
+
+    Returns:
+        (B, 3, H, W), float32 in [-1, 1].
+
+    Raises:
+        ValueError: no pictures, or pictures of different sizes.
+    """
+    sizes = sorted({picture.size for picture in pictures})
+    if len(sizes) != 1:
+        raise ValueError(f"pictures must have one size to share a batch, got {sizes}")
+    arrays = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    return torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+
+
+def to_pictures(images: Tensor) -> list[Image.Image]:
+    """Images (B, 3, H, W) in [-1, 1] to RGB pictures, rounded to 8 bits.
+
+    Raises:
+        ValueError: a tensor that is no such image.
+    """
+    scaled = (check_images(images).detach().cpu().float() + 1) * 127.5
+    arrays = scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray(array) for array in arrays]
+
+
+def check_images(images: Tensor) -> Tensor:
+    """The same images, if they are images.
+
+    Args:
+        images: (B, 3, H, W), floating, finite, in [-1, 1] to within 0.001.
+
+    Raises:
+        ValueError: another shape, dtype or range; says which.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must have shape (B, 3, H, W), got {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be floating numbers in [-1, 1], got {images.dtype}")
+    low, high = images.detach().aminmax()
+    if not (low >= -1.001 and high <= 1.001):
+        raise ValueError(f"images must lie in [-1, 1], these lie in [{float(low):.4g}, {float(high):.4g}]")
+    return images
+
+
+def resize(images: Tensor, height: int, width: int, kind: Literal["bilinear", "bicubic"] = "bilinear") -> Tensor:
+    """Resize with a filter that does not alias; differentiable.
+
+    Args:
+        images: (B, C, H, W), any range.
+        height: new height in pixels, >= 1.
+        width: new width in pixels, >= 1.
+        kind: "bilinear" stays within the range of the images; "bicubic" is sharper and may leave it a little.
+
+    Returns:
+        (B, C, height, width), the images themselves if they have that size.
+
+    Raises:
+        ValueError: a size below 1, or a tensor of another shape.
+    """
+    if height < 1 or width < 1 or images.ndim != 4:
+        raise ValueError(f"cannot resize shape {tuple(images.shape)} to {height} x {width}")
+    if images.shape[-2:] == (height, width):
+        return images
+    return F.interpolate(images, (height, width), mode=kind, antialias=True, align_corners=False)
+
+
+def cover(images: Tensor, height: int, width: int) -> Tensor:
+    """Resize without distortion until both sides are covered, and cut out the middle; differentiable.
+
+    Args:
+        images: (B, C, H, W), any range.
+        height: new height in pixels, >= 1.
+        width: new width in pixels, >= 1.
+
+    Returns:
+        (B, C, height, width).
+
+    Raises:
+        ValueError: as in :func:`resize`.
+    """
+    scale = max(height / images.shape[-2], width / images.shape[-1])
+    tall, wide = (max(side, round(old * scale)) for side, old in zip((height, width), images.shape[-2:], strict=True))
+    large = resize(images, tall, wide)
+    top, left = (tall - height) // 2, (wide - width) // 2
+    return large[..., top : top + height, left : left + width]
+
+
+def grid(images: Tensor, columns: int, labels: Sequence[str] = (), gap: int = 4) -> Image.Image:
+    """A contact sheet, row by row, with a line of text under each image.
+
+    Args:
+        images: (B, 3, H, W) in [-1, 1].
+        columns: images in a row, >= 1.
+        labels: one text an image, cut to its width; none for no text.
+        gap: pixels between images.
+
+    Returns:
+        an RGB picture on white.
+
+    Raises:
+        ValueError: no columns, another number of labels than images, or no images.
+    """
+    pictures = to_pictures(images)
+    if columns < 1 or len(labels) not in (0, len(pictures)):
+        raise ValueError(f"needs columns >= 1 and no or {len(pictures)} labels, got {columns} and {len(labels)}")
+    width, height = pictures[0].size
+    font = ImageFont.load_default(size=max(9, min(14, width // 8)))
+    line = int(font.getbbox("Ag")[3]) + 3 if labels else 0
+    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(pictures))
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + line + gap) + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, picture in enumerate(pictures):
+        left, top = gap + index % columns * (width + gap), gap + index // columns * (height + line + gap)
+        sheet.paste(picture, (left, top))
+        if labels:
+            draw.text((left, top + height + 1), _cut(labels[index], font, width), fill="black", font=font)
+    return sheet
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise PictureError(f"{name}: {width} x {height} pixels are more than the {max_pixels / 1e6:g} million allowed")
+
+
+def _flat(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    if picture.mode.startswith("I"):
+        grey = np.asarray(picture).astype(np.int64) // 257
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    behind = Image.new("RGBA", picture.size, (*background, 255))
+    return Image.alpha_composite(behind, picture.convert("RGBA")).convert("RGB")
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    line = " ".join(text.split())
+    while line and font.getlength(line) > width:
+        line = line[:-1]
+    return line

@@ -1,0 +1,1 @@
+"""Makers of conditions from text and pictures."""

@@ -1,0 +1,197 @@
+"""Text to tokens, with the way back from characters to tokens.
+
+Diffusion networks attend to a sequence of token states. Methods that edit attention speak of words ("red hat"), so each
+encoding keeps, for every token, the characters it stands for: a word may be several tokens, and punctuation is a token.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sfumato.core.condition import Condition
+
+__all__ = ["EncodedText", "Span", "TextEncoder", "TokenEncoder"]
+
+Span = tuple[int, int]
+"""First character and the one after the last; (0, 0) for padding and the marks of beginning and end."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedText:
+    """Token states of B texts, and where each token comes from.
+
+    Args:
+        condition: tokens (B, L, D); token_mask (B, L) when lengths differ; vector (B, P) where the encoder has one.
+        texts: the B texts.
+        spans: for each text, the span of each of its L tokens.
+        cut: for each text, what did not fit and was left out; "" for nothing.
+    """
+
+    condition: Condition
+    texts: tuple[str, ...]
+    spans: tuple[tuple[Span, ...], ...]
+    cut: tuple[str, ...]
+
+    def find(self, phrase: str, image: int = 0, occurrence: int = 0) -> list[int]:
+        """The tokens of a phrase; capitals and the width of spaces do not matter.
+
+        Args:
+            phrase: whole words of the text, such as "red hat".
+            image: which of the B texts.
+            occurrence: which of several places, 0 the first.
+
+        Returns:
+            indices into L, ascending; at least one.
+
+        Raises:
+            ValueError: the phrase is not there (the nearest ones are named), or lies in what was cut.
+        """
+        text = self.texts[image]
+        places = [match.span() for match in _whole_words(phrase).finditer(text)] if phrase.strip() else []
+        if occurrence >= len(places):
+            raise ValueError(_not_found(phrase, text, len(places)))
+        first, last = places[occurrence]
+        found = [index for index, (start, end) in enumerate(self.spans[image]) if max(start, first) < min(end, last)]
+        if not found or last > len(text) - len(self.cut[image]):
+            raise ValueError(f"{phrase!r} lies in the part of the text that was too long and was cut; shorten the text")
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class TokenEncoder:
+    """One tokenizer with its transformer.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers, which knows character offsets.
+        module: ``CLIPTextModel``, ``CLIPTextModelWithProjection`` or ``BertModel``.
+        layer: "last": the last states, as Stable Diffusion uses; "penultimate": those before the last layer, as SDXL.
+        whole_length: pad to the longest possible length, unmasked, as CLIP's networks were trained; False: pad to the
+            longest text of the call, masked.
+        pooled: also give the projected vector of the whole text.
+    """
+
+    tokenizer: Any
+    module: Any
+    layer: Literal["last", "penultimate"] = "last"
+    whole_length: bool = True
+    pooled: bool = False
+
+    @property
+    def longest(self) -> int:
+        """Largest number of tokens, marks included."""
+        return min(self.tokenizer.model_max_length, self.module.config.max_position_embeddings)
+
+    def __call__(self, texts: Sequence[str]) -> EncodedText:
+        """Encode B texts; a text that is too long is cut, which ``cut`` reports."""
+        encoding = self.tokenizer(
+            list(texts),
+            padding="max_length" if self.whole_length else "longest",
+            truncation=True,
+            max_length=self.longest,
+            return_offsets_mapping=True,
+            return_tensors="pt",
+        )
+        mask = None if self.whole_length else encoding["attention_mask"].to(self.module.device)
+        states, vector = self._states(encoding["input_ids"].to(self.module.device), mask)
+        valid = None if mask is None or bool(mask.all()) else mask.bool()
+        return EncodedText(
+            condition=Condition(tokens=states, token_mask=valid, vector=vector),
+            texts=tuple(texts),
+            spans=tuple(tuple((int(a), int(b)) for a, b in row) for row in encoding["offset_mapping"].tolist()),
+            cut=tuple(self._cut(text) for text in texts),
+        )
+
+    def _states(self, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        penultimate = self.layer == "penultimate"
+        output = self.module(ids, attention_mask=mask, output_hidden_states=penultimate)
+        states = output.hidden_states[-2] if penultimate else output.last_hidden_state
+        return states.float(), output.text_embeds.float() if self.pooled else None
+
+    def _cut(self, text: str) -> str:
+        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        room = self.longest - self.tokenizer.num_special_tokens_to_add()
+        starts = [start for start, _ in spans["offset_mapping"]]
+        return text[starts[room] :] if len(starts) > room else ""
+
+
+@dataclass(frozen=True, eq=False)
+class TextEncoder:
+    """What turns prompts into conditions: one token encoder, or several whose states are put side by side (SDXL).
+
+    Args:
+        encoders: one or more; the last pooled one gives the vector.
+        zero_null: the null text is zeros, as SDXL was trained, instead of the encoding of "".
+
+    Raises:
+        ValueError: no encoders.
+    """
+
+    encoders: tuple[TokenEncoder, ...]
+    zero_null: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.encoders:
+            raise ValueError("a text encoder needs at least one token encoder")
+
+    def __call__(self, texts: Sequence[str]) -> EncodedText:
+        """Encode texts.
+
+        Args:
+            texts: B texts, B >= 1.
+
+        Returns:
+            tokens (B, L, D) float32 with spans; a warning names what was cut of a text that is too long.
+
+        Raises:
+            ValueError: no texts, or token encoders that divide a text differently.
+        """
+        if isinstance(texts, str) or not texts:
+            raise ValueError("expected a list of one or more texts")
+        first, *others = [encoder(texts) for encoder in self.encoders]
+        for left_out in dict.fromkeys(filter(None, first.cut)):
+            limit = self.encoders[0].longest
+            warnings.warn(f"only {limit} tokens fit, so this end of a text was cut: {left_out!r}", stacklevel=2)
+        if any(other.spans != first.spans for other in others):
+            raise ValueError("the text encoders of this checkpoint divide the text differently, so words have no tokens")
+        return EncodedText(_side_by_side([first, *others]), first.texts, first.spans, first.cut)
+
+    def null(self, count: int) -> Condition:
+        """The condition of no text, for ``count`` images: tokens (count, L, D), and a vector if texts have one."""
+        empty = self([""]).condition
+        if self.zero_null:
+            blank = [None if value is None else torch.zeros_like(value) for value in (empty.tokens, empty.vector)]
+            empty = empty.replace(tokens=blank[0], vector=blank[1])
+        return empty.rows([0] * count)
+
+
+def _side_by_side(encoded: Sequence[EncodedText]) -> Condition:
+    conditions = [one.condition for one in encoded]
+    vectors = [condition.vector for condition in conditions if condition.vector is not None]
+    tokens = [condition.tokens for condition in conditions if condition.tokens is not None]
+    return conditions[0].replace(
+        tokens=tokens[0] if len(tokens) == 1 else torch.cat(tokens, dim=-1),
+        vector=vectors[-1] if vectors else None,
+    )
+
+
+def _whole_words(phrase: str) -> re.Pattern[str]:
+    words = r"\s+".join(re.escape(word) for word in phrase.split())
+    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
+
+
+def _not_found(phrase: str, text: str, places: int) -> str:
+    if places:
+        return f"{phrase!r} is only {places} time(s) in the text {text!r}"
+    words, length = text.split(), max(1, len(phrase.split()))
+    candidates = [" ".join(words[i : i + length]) for i in range(len(words) - length + 1)]
+    near = get_close_matches(phrase, candidates, n=3, cutoff=0.4) or candidates[:5]
+    hint = "; nearest are " + ", ".join(repr(words) for words in near) if near else ""
+    return f"{phrase!r} is not in the text {text!r}{hint}"

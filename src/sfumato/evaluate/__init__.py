@@ -1,0 +1,1 @@
+"""Measurements: pictures and features in, numbers with intervals out."""

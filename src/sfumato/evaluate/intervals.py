@@ -1,0 +1,127 @@
+"""How far a measured number can be trusted: Wilson intervals for shares, the bootstrap over prompts for the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+__all__ = ["Interval", "bootstrap", "bootstrap_mean", "wilson"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number with the bounds of its confidence interval.
+
+    Args:
+        value: the estimate.
+        low: lower bound.
+        high: upper bound.
+        count: number of prompts behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+def wilson(successes: int, count: int, *, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a share.
+
+        (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+    Args:
+        successes: 0..count.
+        count: trials, >= 1.
+        confidence: in (0, 1).
+
+    Returns:
+        The share with bounds in [0, 1].
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Paper: Probable Inference, the Law of Succession, and Statistical Inference (Wilson, 1927).
+    """
+    if not 0 <= successes <= count or count < 1:
+        raise ValueError(f"successes must lie in 0..count and count be >= 1, got {successes} of {count}")
+    _check(confidence)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / count
+    centre = share + z * z / (2 * count)
+    reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return Interval(share, max((centre - reach) / scale, 0.0), min((centre + reach) / scale, 1.0), count)
+
+
+def bootstrap(
+    statistic: Callable[[Tensor], float],
+    count: int,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    recentre: bool = False,
+) -> Interval:
+    """Percentile bootstrap: the statistic on prompts drawn with replacement.
+
+    Args:
+        statistic: prompt numbers (count,) int64 -> the number. It is called on 0..count-1 for the value itself.
+        count: prompts, >= 1.
+        resamples: draws, >= 2.
+        confidence: in (0, 1).
+        seed: of the draws.
+        recentre: moves the bounds so that the resamples' mean falls on the value. For distances such as Fréchet's,
+            which duplicates in a resample shift upwards, the bounds could otherwise miss the value.
+
+    Returns:
+        The value with its bounds.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Paper: Bootstrap Methods: Another Look at the Jackknife (Efron, 1979).
+    """
+    if count < 1 or resamples < 2:
+        raise ValueError(f"the bootstrap needs prompts and at least 2 resamples, got {count} and {resamples}")
+    _check(confidence)
+    generator = torch.Generator().manual_seed(seed)
+    value = statistic(torch.arange(count))
+    draws = [statistic(torch.randint(count, (count,), generator=generator)) for _ in range(resamples)]
+    drawn = torch.tensor(draws, dtype=torch.float64)
+    shift = value - float(drawn.mean()) if recentre else 0.0
+    tail = (1 - confidence) / 2
+    return Interval(value, float(drawn.quantile(tail)) + shift, float(drawn.quantile(1 - tail)) + shift, count)
+
+
+def bootstrap_mean(values: Tensor, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Mean over prompts with its percentile bootstrap interval.
+
+    Args:
+        values: (N,) one number a prompt.
+        resamples: draws, >= 2.
+        confidence: in (0, 1).
+        seed: of the draws.
+
+    Returns:
+        The mean with its bounds.
+
+    Raises:
+        ValueError: values are not (N,) with N >= 1, or an argument out of range.
+    """
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"values must have shape (N,) with N >= 1, got {tuple(values.shape)}")
+    known = values.double()
+    return bootstrap(
+        lambda chosen: float(known[chosen].mean()), len(known), resamples=resamples, confidence=confidence, seed=seed
+    )
+
+
+def _check(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")

@@ -1,0 +1,1 @@
+"""End-to-end functions that read like a paper's algorithm box."""

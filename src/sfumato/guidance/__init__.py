@@ -1,0 +1,1 @@
+"""Mixes and denoiser wrappers, one paper a file; imports core only."""

@@ -1,0 +1,1 @@
+"""Adapters from a Condition to one library's network."""

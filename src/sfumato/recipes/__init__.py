@@ -1,0 +1,1 @@
+"""Training scripts; each is a config, a loss and a main."""

@@ -1,0 +1,168 @@
+"""Train the pictures-and-words encoder: a small vision transformer into the locked text encoder's sentence space.
+
+With unit vectors z of the pictures and t of their captions, and scale s = exp(tau) <= 100,
+
+loss = mean of both directions of cross-entropy(s * z t', diagonal).
+
+Paper: Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021), arXiv:2103.00020,
+    figure 3; LiT (Zhai et al., 2022), arXiv:2111.07991. Differs from the papers: the text side is the locked one, and
+    pictures with the same caption in a batch are all right answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.train.config import FitConfig, flag
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sfumato.core.noise import Noise
+    from sfumato.encoders.text import TextEncoder
+
+__all__ = ["Config", "build", "contrastive_loss", "locked_text", "main", "retrieval_at"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(FitConfig):
+    """Settings of the pictures-and-words encoder's training."""
+
+    output_dir: Path = flag(Path("runs/pictures_words"), "folder of the run; the encoder is saved in its subfolder")
+    max_train_steps: int = flag(4000, "optimiser steps in all")
+    train_batch_size: int = flag(128, "images a forward pass")
+    learning_rate: float = flag(1e-3, "highest learning rate of AdamW")
+    lr_cooldown_steps: int = flag(2000, "steps of linear fall to zero at the end of the run")
+    weight_decay: float = flag(0.05, "AdamW weight decay")
+    ema_decay: float = flag(0.99, "decay of the averaged weights, the ones that are kept; 0 for no average")
+    sample_steps: int = flag(1000, "steps between sample pictures")
+    text: Path = flag(Path("runs/emoji"), "folder with the locked text_encoder and tokenizer")
+    hidden: int = flag(192, "width of the vision transformer")
+    layers: int = flag(6, "layers of the vision transformer")
+    patch: int = flag(8, "side of a patch, in pixels")
+    disturbance: float = flag(0.1, "largest standard deviation of noise added to training pictures, in [-1, 1] units")
+    scenes: int = flag(24000, "training scenes")
+    world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
+
+
+def build(config: Config, width: int) -> nn.Module:
+    """A new picture encoder into ``width`` dimensions, with its learned scale as ``logit_scale``."""
+    import math
+
+    import torch
+    from torch import nn
+    from transformers.models.clip.modeling_clip import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    module = CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=config.hidden,
+            intermediate_size=4 * config.hidden,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.hidden // 64,
+            image_size=64,
+            patch_size=config.patch,
+            projection_dim=width,
+            hidden_act="gelu",
+        )
+    )
+    module.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+    return module
+
+
+def locked_text(folder: Path) -> TextEncoder:
+    """The text encoder of a folder with ``text_encoder`` and ``tokenizer``, in evaluation mode and without gradients.
+
+    Raises:
+        FileNotFoundError: the folder lacks a part.
+    """
+    import torch
+    from transformers.models.bert.modeling_bert import BertModel
+    from transformers.models.bert.tokenization_bert import BertTokenizer
+
+    from sfumato.encoders.text import TextEncoder, TokenEncoder
+
+    for part in ("text_encoder", "tokenizer"):
+        if not (folder / part).is_dir():
+            raise FileNotFoundError(f"{folder} has no {part}; tools/take_minilm.py makes that folder")
+    module: Any = BertModel.from_pretrained(
+        folder / "text_encoder", add_pooling_layer=False, local_files_only=True, dtype=torch.float32
+    )
+    tokenizer = BertTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    return TextEncoder((TokenEncoder(tokenizer, module.eval().requires_grad_(False), whole_length=False),))
+
+
+def contrastive_loss(pictures: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """The symmetric contrastive loss; equal texts in a batch share the right answer.
+
+    Args:
+        pictures: (B, D) unit vectors.
+        texts: (B, D) unit vectors.
+        scale: () positive; clipped at 100.
+
+    Returns:
+        () loss; log B when nothing is told apart.
+    """
+    import torch.nn.functional as F
+
+    logits = scale.clamp(max=100) * pictures @ texts.T
+    same = (texts @ texts.T > 1 - 1e-4).to(logits)
+    wanted = same / same.sum(1, keepdim=True)
+    return 0.5 * (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted))
+
+
+def retrieval_at(pictures: Tensor, texts: Tensor, count: int) -> float:
+    """Share of pictures (N, D) whose own text is among the ``count`` nearest of all N texts (N, D); equal texts count."""
+    cosine = pictures @ texts.T
+    own = (pictures * texts).sum(1, keepdim=True)
+    return float(((cosine > own + 1e-6).sum(1) < count).float().mean())
+
+
+def main(config: Config) -> None:
+    """Train, and save the encoder as ``output_dir/pictures`` with its model card."""
+    import torch
+
+    from sfumato.core.image import grid
+    from sfumato.encoders.image import PictureEncoder, sentences
+    from sfumato.train.card import write_card
+    from sfumato.train.fit import fit
+    from sfumato.train.order import Order
+    from sfumato.train.scenes import render, to_images
+    from sfumato.world.scene import SceneConfig
+    from sfumato.world.sources import open_world
+
+    world = open_world(config.world or None)
+    scenes = render(world, config.seed, config.scenes, SceneConfig())
+    held_out = render(world, config.seed, 512, SceneConfig(split="validation"))
+    text = locked_text(config.text)
+    wanted, held_out_texts = sentences(text, scenes.captions), sentences(text, held_out.captions)
+    order = Order(len(scenes), config.train_batch_size, config.seed)
+    torch.manual_seed(config.seed)
+    module: Any = build(config, wanted.shape[1])
+
+    def loss(encoder: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
+        images = to_images(scenes.pictures[indices])
+        strength = config.disturbance * noise.uniform((len(images), 1, 1, 1)).float()
+        pictures = torch.nn.functional.normalize(encoder(images + strength * noise.like(images)).image_embeds.float(), dim=-1)
+        scale = encoder.logit_scale.exp()
+        return {"loss": contrastive_loss(pictures, wanted[indices], scale), "scale": scale.detach()}
+
+    def found(encoder: Any) -> Any:
+        """Held-out pictures, each beside the one nearest to its caption."""
+        images = to_images(held_out.pictures)
+        nearest = (held_out_texts[:32] @ PictureEncoder(encoder)(images).T).argmax(1)
+        return grid(torch.stack([images[:32], images[nearest]], 1).flatten(0, 1), columns=16)
+
+    report = fit(module, loss, order.indices, config, sample=found)
+    with torch.no_grad():
+        vectors = PictureEncoder(module)(to_images(held_out.pictures))
+    scores = {
+        f"own caption among the nearest {count} of 512, held-out scenes": round(
+            retrieval_at(vectors, held_out_texts, count), 3
+        )
+        for count in (1, 5)
+    }
+    del module.logit_scale
+    module.save_pretrained(config.output_dir / "pictures")
+    write_card(config.output_dir / "pictures", "pictures_words", config, report, scores, data=scenes.digest)

@@ -1,0 +1,1 @@
+"""Samplers by their short names, and the adapter to diffusers' schedulers."""

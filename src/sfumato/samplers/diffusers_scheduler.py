@@ -1,0 +1,144 @@
+"""Any diffusers scheduler inside ``sample``: the way out for samplers that we do not have.
+
+diffusers' schedulers remember (counters, earlier outputs) and some work in x / alpha. Here each step works on a copy and
+hands that copy on as its state, x is always alpha * x0 + sigma * noise outside, and noise comes from the images' own
+seeds. Schedulers that look twice a step (Heun, KDPM2) have two levels a step in their path.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.core.level import Level, along
+from sfumato.core.noise import Noise
+from sfumato.core.path import Path
+from sfumato.core.predict import from_x0
+from sfumato.core.schedules import DiscreteSchedule
+from sfumato.core.steps import Denoiser, State
+from sfumato.samplers.sampler import Sampler
+from sfumato.samplers.schedule import prediction_of
+
+__all__ = ["DiffusersStep", "class_names", "from_scheduler", "scheduler_of"]
+
+
+def class_names() -> tuple[str, ...]:
+    """The class names of all diffusers schedulers that sample checkpoints with a table of trained times."""
+    from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
+
+    own_tables = {"EDMEulerScheduler"}
+    return (*sorted(set(KarrasDiffusionSchedulers.__members__) - own_tables), "LCMScheduler", "TCDScheduler")
+
+
+def scheduler_of(name: str, config: Mapping[str, Any]) -> Any:
+    """A diffusers scheduler of a class name, with those of a checkpoint's settings that the class knows.
+
+    Raises:
+        ValueError: the class cannot be built from these settings.
+    """
+    import diffusers.schedulers
+
+    kind = getattr(diffusers.schedulers, name)
+    known = {key: value for key, value in config.items() if key in inspect.signature(kind.__init__).parameters}
+    try:
+        return kind(**known)
+    except (ImportError, NotImplementedError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{name} cannot be used with this checkpoint's scheduler settings: {reason}") from error
+
+
+def from_scheduler(scheduler: Any, steps: int) -> Sampler:
+    """The sampler that a diffusers scheduler makes.
+
+    Args:
+        scheduler: not changed; a copy is driven.
+        steps: number of steps, as for its ``set_timesteps``.
+
+    Returns:
+        a path of one level for each of the scheduler's timesteps and the end, a step, and the scale of the first noise.
+
+    Raises:
+        ValueError: steps that the scheduler refuses, a scheduler without a table of trained times, or one that goes up.
+    """
+    fresh = copy.deepcopy(scheduler)
+    if getattr(fresh, "alphas_cumprod", None) is None:
+        raise ValueError(f"{type(fresh).__name__} has no table of trained times, so it cannot sample this checkpoint")
+    try:
+        fresh.set_timesteps(steps)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{type(fresh).__name__} refuses {steps} steps: {error}") from error
+    path = _path(fresh)
+    in_ratio = _works_in_ratio(fresh)
+    start = float(path[0].alpha) if in_ratio else 1.0
+    return Sampler(path, DiffusersStep(fresh, in_ratio), start * float(fresh.init_noise_sigma))
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusersStep:
+    """One call of a diffusers scheduler's ``step``.
+
+    Forwards per step: 1; schedulers of second order count two steps in a path.
+
+    Args:
+        scheduler: with its timesteps set; never changed.
+        in_ratio: it works in x / alpha, so that its x is larger than ours by 1 / alpha.
+    """
+
+    scheduler: Any
+    in_ratio: bool
+
+    def __call__(
+        self, denoise: Denoiser, x: Tensor, level: Level, next_level: Level, state: State, noise: Noise
+    ) -> tuple[Tensor, State]:
+        """x (B, ...) at ``level`` to x at ``next_level``; the state is the index and a copy of the scheduler."""
+        index, scheduler = state or (0, self.scheduler)
+        scheduler = copy.deepcopy(scheduler)
+        time = scheduler.timesteps[index]
+        theirs = x / along(level.alpha, x) if self.in_ratio else x
+        scheduler.scale_model_input(theirs, time)
+        output = from_x0(prediction_of(scheduler.config), denoise(x, level), x, level)
+        moved = scheduler.step(output, time, theirs, **_random(scheduler, noise)).prev_sample
+        return moved * along(next_level.alpha, x) if self.in_ratio else moved, (index + 1, scheduler)
+
+    def __repr__(self) -> str:
+        return f"DiffusersStep({type(self.scheduler).__name__})"
+
+
+def _random(scheduler: Any, noise: Noise) -> dict[str, list[torch.Generator]]:
+    if "generator" not in inspect.signature(scheduler.step).parameters:
+        return {}
+    seeds = (noise.uniform((len(noise.seeds),)) * 2**53).long().tolist()
+    return {"generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds]}
+
+
+def _works_in_ratio(scheduler: Any) -> bool:
+    """Whether the scheduler scales x before the network sees it."""
+    probe = copy.deepcopy(scheduler)
+    one = torch.ones(1)
+    return not torch.equal(probe.scale_model_input(one, probe.timesteps[0]), one)
+
+
+def _path(scheduler: Any) -> Path:
+    table = scheduler.alphas_cumprod.double()
+    times = scheduler.timesteps.double().cpu()
+    sigmas = getattr(scheduler, "sigmas", None)
+    exact = DiscreteSchedule(table)
+    levels: Path = []
+    for index, time in enumerate(times):
+        between = sigmas is None or (hasattr(scheduler, "sigmas_interpol") and index % 2 == 1)
+        level = exact.at(time) if between or sigmas is None else _at_ratio(time, sigmas[index])
+        levels.append(replace(level, progress=index / len(times)))
+    end = torch.as_tensor(getattr(scheduler, "final_alpha_cumprod", 1.0)).double()
+    return [*levels, Level(torch.zeros_like(end), end.sqrt(), (1 - end).sqrt(), 1.0)]
+
+
+def _at_ratio(time: Tensor, ratio: Any) -> Level:
+    ratio = torch.as_tensor(ratio).double().cpu()
+    alpha = (1 + ratio**2).rsqrt()
+    return Level(time, alpha, ratio * alpha)

@@ -1,0 +1,90 @@
+"""Model cards: what made these weights, and how good they were when they were made."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from sfumato.train.config import FitConfig
+from sfumato.train.fit import FitReport
+
+__all__ = ["command", "write_card"]
+
+
+def command(name: str, config: FitConfig) -> str:
+    """The command line that repeats a run: the recipe's name and every setting that is not its default."""
+    plain = type(config)()
+    changed = [
+        f"--{field.name} {getattr(config, field.name)}"
+        for field in fields(config)
+        if getattr(config, field.name) != getattr(plain, field.name) and field.name != "resume_from_checkpoint"
+    ]
+    return " ".join(["sfumato train", name, *changed])
+
+
+def write_card(
+    folder: Path, name: str, config: FitConfig, report: FitReport, scores: Mapping[str, float | str], *, data: str
+) -> Path:
+    """Write ``README.md`` and ``training.json`` beside saved weights.
+
+    Args:
+        folder: where the weights are.
+        name: the recipe.
+        config: its settings.
+        report: what fit did.
+        scores: name -> figure, measured on held-out data.
+        data: hash of the training data.
+
+    Returns:
+        The card's path.
+    """
+    import json
+
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+    facts = {
+        "recipe": name,
+        "command": command(name, config),
+        "date": date.today().isoformat(),
+        "steps": report.steps,
+        "images seen": report.steps * config.train_batch_size * config.gradient_accumulation_steps,
+        "seconds of the last call": round(report.seconds),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
+        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no accelerator"),
+        "torch": torch.__version__,
+        "python": sys.version.split()[0],
+        "data hash": data,
+    }
+    (folder / "training.json").write_text(
+        json.dumps({**facts, "scores": dict(scores), "settings": settings}, indent=1) + "\n"
+    )
+    rows = [f"| {key} | {value} |" for key, value in {**facts, **scores}.items() if key != "command"]
+    card = folder / "README.md"
+    card.write_text(
+        "\n".join(
+            [
+                "---",
+                "license: apache-2.0",
+                "library_name: diffusers",
+                "---",
+                f"# sfumato emoji: {name}",
+                "",
+                "Trained on scenes of the emoji world (Noto, Apache-2.0; Twemoji, CC-BY-4.0; Fluent, MIT).",
+                "",
+                "```",
+                str(facts["command"]),
+                "```",
+                "",
+                "| fact | value |",
+                "|---|---|",
+                *rows,
+                "",
+            ]
+        )
+    )
+    return card

@@ -1,0 +1,125 @@
+"""Training checkpoints that are whole or not there.
+
+A checkpoint is written to a temporary folder, synced to disk, given its manifest of hashes, and renamed into place;
+only then are older ones pruned. Whoever kills the process at any moment finds the last whole checkpoint untouched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+__all__ = ["Snapshot", "name_at", "newest", "read", "write"]
+
+Snapshot = Mapping[str, Mapping[str, Tensor]]
+
+_PREFIX = "checkpoint-"
+_MANIFEST = "manifest.json"
+
+
+def write(run: Path, step: int, tensors: Snapshot, state: Mapping[str, Any], keep: int) -> Path:
+    """Write one checkpoint and prune the oldest beyond ``keep``.
+
+    Args:
+        run: folder of the run; the checkpoint becomes ``run/checkpoint-00000100``.
+        step: optimiser steps done.
+        tensors: file name without suffix -> tensors of that file.
+        state: anything JSON can hold.
+        keep: how many checkpoints stay, >= 1.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    final = run / name_at(step)
+    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=run))
+    try:
+        for name, group in tensors.items():
+            save_file({key: value.detach().cpu().contiguous() for key, value in group.items()}, _file(temporary, name))
+        (temporary / "state.json").write_text(json.dumps(dict(state), indent=1))
+        hashes = {file.name: _hash(file) for file in sorted(temporary.iterdir())}
+        (temporary / _MANIFEST).write_text(json.dumps(hashes, indent=1))
+        for file in temporary.iterdir():
+            _sync(file)
+        _sync(temporary)
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+        _sync(run)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _prune(run, keep)
+    return final
+
+
+def name_at(step: int) -> str:
+    """The folder name of a step's checkpoint."""
+    return f"{_PREFIX}{step:08d}"
+
+
+def newest(run: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint of a run, and a sentence for each broken one that was passed over."""
+    problems: list[str] = []
+    for folder in sorted(run.glob(f"{_PREFIX}*"), reverse=True):
+        problem = _problem(folder)
+        if problem is None:
+            return folder, problems
+        problems.append(problem)
+    return None, problems
+
+
+def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Read a checkpoint back: (tensors by file name, state).
+
+    Raises:
+        ValueError: the folder is not a whole checkpoint; the sentence says what is wrong.
+    """
+    problem = _problem(folder)
+    if problem is not None:
+        raise ValueError(problem)
+    tensors = {file.stem: load_file(file) for file in folder.glob("*.safetensors")}
+    return tensors, json.loads((folder / "state.json").read_text())
+
+
+def _problem(folder: Path) -> str | None:
+    try:
+        hashes: dict[str, str] = json.loads((folder / _MANIFEST).read_text())
+    except (OSError, ValueError):
+        return f"{folder} is not a whole checkpoint: it has no readable {_MANIFEST}"
+    for name, expected in hashes.items():
+        if Path(name).name != name or not (folder / name).is_file() or _hash(folder / name) != expected:
+            return f"{folder} is damaged: {name} is missing or is not what its manifest says"
+    return None
+
+
+def _prune(run: Path, keep: int) -> None:
+    for folder in sorted(run.glob(f"{_PREFIX}*"))[:-keep]:
+        shutil.rmtree(folder)
+    for leftover in run.glob(".writing-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,56 @@
+"""Settings of a training run, under the names of diffusers' training scripts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["FitConfig", "flag"]
+
+
+def flag(default: Any, text: str) -> Any:
+    """A dataclass field that becomes a command-line flag, with its help text."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Settings of :func:`sfumato.train.fit.fit`; a recipe's own config extends it.
+
+    Raises:
+        ValueError: a number outside its range, at construction.
+    """
+
+    output_dir: Path = flag(Path("runs/run"), "folder of the run")
+    max_train_steps: int = flag(1000, "optimiser steps in all")
+    train_batch_size: int = flag(32, "images a forward pass")
+    gradient_accumulation_steps: int = flag(1, "forward passes an optimiser step")
+    learning_rate: float = flag(1e-3, "highest learning rate of AdamW")
+    lr_warmup_steps: int = flag(100, "steps of linear rise to the highest learning rate")
+    lr_cooldown_steps: int = flag(0, "steps of linear fall to zero at the end of the run")
+    weight_decay: float = flag(0.01, "AdamW weight decay")
+    adam_beta2: float = flag(0.99, "AdamW decay of the squared gradient")
+    max_grad_norm: float = flag(1.0, "gradients are clipped to this norm")
+    ema_decay: float = flag(0.999, "decay of the averaged weights, the ones that are kept; 0 for no average")
+    mixed_precision: Literal["no", "bf16"] = flag("no", "bf16 runs the forward pass under autocast")
+    compile: bool = flag(False, "torch.compile the module; pays back after some thousand steps")
+    seed: int = flag(0, "seed of weights, data order and noise")
+    logging_steps: int = flag(20, "steps between log entries")
+    sample_steps: int = flag(500, "steps between sample grids")
+    checkpointing_steps: int = flag(500, "steps between checkpoints")
+    checkpoints_total_limit: int = flag(2, "checkpoints that are kept")
+    resume_from_checkpoint: str = flag("", "'latest', or a checkpoint folder, to go on with a run")
+    report_to: Literal["none", "tensorboard"] = flag("none", "write TensorBoard events beside log.jsonl")
+
+    def __post_init__(self) -> None:
+        counts = ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "logging_steps")
+        for name in (*counts, "sample_steps", "checkpointing_steps", "checkpoints_total_limit"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0 or not self.max_grad_norm > 0:
+            raise ValueError("learning_rate and max_grad_norm must be above 0")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must lie in [0, 2**31), got {self.seed}")

@@ -1,0 +1,255 @@
+"""The one training loop: accumulate, clip, step, average, log, look, checkpoint.
+
+A recipe hands over a module, a loss of one batch, and a function from batch number to batch. Data order, noise and
+learning rate are functions of the step number (order.py), so a checkpoint is weights, optimiser state and a number,
+and a resumed run is bit for bit the run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sfumato.core.noise import Noise
+from sfumato.train import checkpoint
+from sfumato.train.config import FitConfig
+from sfumato.train.ema import Ema
+from sfumato.train.log import RunLog
+from sfumato.train.order import batch_seeds
+
+__all__ = ["BatchAt", "FitReport", "LossOfBatch", "Sample", "fit", "learning_rate"]
+
+BatchAt = Callable[[int], Any]
+LossOfBatch = Callable[[nn.Module, Any, Noise], Mapping[str, Tensor]]
+Sample = Callable[[nn.Module], Image.Image]
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a call of :func:`fit` did.
+
+    Args:
+        steps: optimiser steps done since the start of the run.
+        started_at: the step with which this call began; above 0 when it resumed.
+        loss: mean training loss of the last log entry; NaN if nothing was left to do.
+        seconds: time of this call.
+        checkpoint: the last checkpoint.
+    """
+
+    steps: int
+    started_at: int
+    loss: float
+    seconds: float
+    checkpoint: Path
+
+
+def learning_rate(step: int, config: FitConfig) -> float:
+    """The rate at a step: linear warm-up, a constant, linear cool-down over the last ``lr_cooldown_steps``."""
+    warmup = min(1.0, (step + 1) / max(1, config.lr_warmup_steps))
+    cooldown = min(1.0, (config.max_train_steps - step) / max(1, config.lr_cooldown_steps))
+    return config.learning_rate * warmup * cooldown
+
+
+def fit(
+    module: nn.Module,
+    loss_of_batch: LossOfBatch,
+    batch_at: BatchAt,
+    config: FitConfig,
+    *,
+    sample: Sample | None = None,
+) -> FitReport:
+    """Train a module and leave whole checkpoints behind.
+
+    Args:
+        module: what is trained: every parameter that requires a gradient. At the end it holds the averaged weights.
+        loss_of_batch: (module, batch, noise) -> named scalars, of which ``loss`` is descended and all are logged;
+            noise has one seed for each of ``train_batch_size`` images. Called under autocast.
+        batch_at: batch number since the start of the run -> batch; a pure function of the number.
+        config: settings.
+        sample: module with averaged weights -> a picture to look at, written to ``samples`` every ``sample_steps``
+            steps; None for no pictures.
+
+    Returns:
+        A report of this call.
+
+    Raises:
+        FileExistsError: the output folder holds a run, and ``resume_from_checkpoint`` does not say to go on with it.
+        FileNotFoundError: ``resume_from_checkpoint`` names nothing that can be resumed.
+        FloatingPointError: the loss is not finite; the last checkpoint stays.
+        KeyboardInterrupt: on Ctrl-C, after a checkpoint has been written.
+    """
+    source = _source(config)
+    run = _Run(module, config)
+    start = 0 if source is None else run.resume(source)
+    log = RunLog(config.output_dir, tensorboard=config.report_to == "tensorboard")
+    log.entry(start, {"event": "start" if source is None else f"resume from {source.name}"})
+    bar = tqdm(total=config.max_train_steps, initial=start, unit="step", disable=None, dynamic_ncols=True)
+    begun, means, loss = time.perf_counter(), _Means(), math.nan
+    try:
+        while run.done < config.max_train_steps:
+            means.add(run.step(loss_of_batch, batch_at))
+            bar.update()
+            if run.due(config.logging_steps):
+                values = means.take()
+                loss = values["loss"]
+                log.entry(run.done, values)
+                bar.set_postfix(loss=f"{loss:.4f}")
+            if sample is not None and run.due(config.sample_steps):
+                run.look(sample)
+            if run.due(config.checkpointing_steps):
+                run.save()
+    except KeyboardInterrupt:
+        run.save()
+        raise
+    finally:
+        bar.close()
+        log.close()
+    run.take_average()
+    last = config.output_dir / checkpoint.name_at(run.done)
+    return FitReport(run.done, start, loss, time.perf_counter() - begun, last)
+
+
+class _Run:
+    """What moves in one call of fit: weights, optimiser, average, and the number of steps that they hold."""
+
+    def __init__(self, module: nn.Module, config: FitConfig) -> None:
+        self.config = config
+        self.module = module
+        self.done = 0
+        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        self.weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        betas = (0.9, config.adam_beta2)
+        optimizer = torch.optim.AdamW(self.weights, betas=betas, weight_decay=config.weight_decay, fused=True)
+        prepared, self.optimizer = self.accelerator.prepare(module, optimizer)
+        self.prepared: nn.Module = torch.compile(prepared) if config.compile else prepared  # pyright: ignore
+        self.ema = Ema(module, config.ema_decay)
+
+    def step(self, loss_of_batch: LossOfBatch, batch_at: BatchAt) -> dict[str, float]:
+        """One optimiser step: the named losses of its last batch, the gradient's norm and the learning rate."""
+        config, each = self.config, self.config.gradient_accumulation_steps
+        named: Mapping[str, Tensor] = {}
+        self.module.train()
+        for part in range(self.done * each, (self.done + 1) * each):
+            number = part * self.accelerator.num_processes + self.accelerator.process_index
+            noise = Noise(batch_seeds(config.seed, number, config.train_batch_size))
+            with self.accelerator.autocast():
+                named = loss_of_batch(self.prepared, batch_at(number), noise)
+            self.accelerator.backward(named["loss"] / each)
+        norm = self.accelerator.clip_grad_norm_(self.weights, config.max_grad_norm)
+        values = {name: float(value.detach()) for name, value in named.items()}
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(
+                f"the loss became {values['loss']} at step {self.done}; lower learning_rate and resume"
+            )
+        rate = learning_rate(self.done, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update(self.done)
+        self.done += 1
+        return {**values, "gradient_norm": float(norm), "learning_rate": rate}
+
+    def due(self, every: int) -> bool:
+        """Whether something that happens every so many steps, and at the end, happens now."""
+        return self.done % every == 0 or self.done == self.config.max_train_steps
+
+    def look(self, sample: Sample) -> None:
+        """Write a picture of what the averaged weights make."""
+        self.module.eval()
+        with self.ema.applied(), torch.no_grad():
+            picture = sample(self.module)
+        folder = self.config.output_dir / "samples"
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"step-{self.done:08d}.png")
+
+    def save(self) -> None:
+        """Write a checkpoint, unless this step has one."""
+        if not self.accelerator.is_main_process:
+            return
+        moments = self.optimizer.state_dict()["state"]
+        checkpoint.write(
+            self.config.output_dir,
+            self.done,
+            {
+                "weights": self.module.state_dict(),
+                "average": self.ema.average,
+                "optimizer": {f"{i}.{name}": value for i, group in moments.items() for name, value in group.items()},
+            },
+            {"step": self.done, "config": {name: str(value) for name, value in asdict(self.config).items()}},
+            self.config.checkpoints_total_limit,
+        )
+
+    def resume(self, folder: Path) -> int:
+        """Take up a checkpoint; returns its step."""
+        tensors, state = checkpoint.read(folder)
+        self.module.load_state_dict(tensors["weights"])
+        self.ema.restore(tensors["average"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors["optimizer"].items():
+            index, name = key.split(".", 1)
+            moments.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.done = int(state["step"])
+        return self.done
+
+    def take_average(self) -> None:
+        """Leave the averaged weights in the module."""
+        with torch.no_grad():
+            for name, value in self.module.state_dict().items():
+                if name in self.ema.average:
+                    value.copy_(self.ema.average[name])
+        self.module.eval()
+
+
+class _Means:
+    """Means of named numbers since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._since = time.perf_counter()
+
+    def add(self, values: Mapping[str, float]) -> None:
+        self._count += 1
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def take(self) -> dict[str, float]:
+        now = time.perf_counter()
+        means = {name: value / self._count for name, value in self._sums.items()}
+        means["steps_per_second"] = self._count / (now - self._since)
+        self._sums, self._count, self._since = {}, 0, now
+        return means
+
+
+def _source(config: FitConfig) -> Path | None:
+    """The checkpoint that this call goes on from; None for a new run."""
+    wanted = config.resume_from_checkpoint
+    if wanted not in ("", "latest"):
+        folder = Path(wanted)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no checkpoint folder {folder} to resume from")
+        return folder
+    found, problems = checkpoint.newest(config.output_dir)
+    for problem in problems:
+        warnings.warn(f"passed over: {problem}", stacklevel=3)
+    if not wanted and (found is not None or problems):
+        raise FileExistsError(
+            f"{config.output_dir} holds a run already: go on with it by --resume_from_checkpoint latest, "
+            "or choose another --output_dir"
+        )
+    if wanted and found is None and problems:
+        raise FileNotFoundError(f"no checkpoint in {config.output_dir} is whole; " + "; ".join(problems))
+    return found

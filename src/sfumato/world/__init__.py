@@ -1,0 +1,1 @@
+"""The emoji world: labelled scenes made from three free emoji families."""

@@ -1,0 +1,153 @@
+"""Fixed prompts for judging a generator, and what training holds out (from ``held_out``).
+
+Every prompt carries the spec of a real scene, so that the real picture can be drawn: what a judge says of it is the
+ceiling of what it can say of a generated one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.random import Generator
+
+from sfumato.world.captions import canonical_caption
+from sfumato.world.choose import DEFAULT, colour_for, is_another_name, some_concept
+from sfumato.world.colours import COLOURS, dominant_colour, recolour
+from sfumato.world.held_out import SPLITS, Split, is_held_out_pair, is_held_out_together
+from sfumato.world.names import Concept
+from sfumato.world.spec import Placed, Relation, SceneSpec, above, beside, single
+from sfumato.world.store import STYLES, World
+
+__all__ = [
+    "PARTS",
+    "SPLITS",
+    "EvaluationPrompt",
+    "Part",
+    "Split",
+    "evaluation_prompts",
+    "is_held_out_pair",
+    "is_held_out_together",
+]
+
+Part = Literal["plain", "styled", "seen colour", "unseen colour", "seen pair", "unseen pair"]
+PARTS: tuple[Part, ...] = ("plain", "styled", "seen colour", "unseen colour", "seen pair", "unseen pair")
+_MIX: tuple[Part, ...] = (
+    "plain", "styled", "seen colour", "seen pair", "unseen colour",
+    "plain", "styled", "seen colour", "unseen pair", "plain",
+)  # fmt: skip
+_SEED = 20261121
+_TRIES = 2000
+
+
+@dataclass(frozen=True)
+class EvaluationPrompt:
+    """One prompt with the scene that it describes.
+
+    Args:
+        text: the canonical caption.
+        spec: ``compose(world, spec)`` draws a real picture of it.
+        part: what it tests: one thing plain, in a named style, in a colour that training shows or never shows on it,
+            or two coloured things that training shows or never shows together.
+    """
+
+    text: str
+    spec: SceneSpec
+    part: Part
+
+
+def evaluation_prompts(world: World, count: int = 500) -> tuple[EvaluationPrompt, ...]:
+    """The fixed prompts, all different, over the core vocabulary.
+
+    Of ten, three are plain, two styled, two in a seen and one in an unseen colour, one a seen and one an unseen pair;
+    the first n of a longer list are the list of length n.
+
+    Args:
+        world: the same cache gives the same prompts.
+        count: how many, >= 1.
+
+    Raises:
+        ValueError: the world is too small for so many different prompts.
+    """
+    random = np.random.default_rng(_SEED)
+    prompts: dict[str, EvaluationPrompt] = {}
+    for number in range(count):
+        prompt = _new_prompt(world, _MIX[number % len(_MIX)], random, prompts)
+        prompts[prompt.text] = prompt
+    return tuple(prompts.values())
+
+
+def _new_prompt(
+    world: World, part: Part, random: Generator, former: Mapping[str, EvaluationPrompt]
+) -> EvaluationPrompt:
+    for _ in range(_TRIES):
+        style = STYLES[random.integers(len(STYLES))]
+        spec = _MAKERS[part](world, style, random)
+        if spec is None:
+            continue
+        text = canonical_caption(world, spec)
+        if text not in former:
+            return EvaluationPrompt(text, replace(spec, caption=text), part)
+    raise ValueError(f"this world is too small for {len(former) + 1} different prompts: no further {part!r} one")
+
+
+def _plain(world: World, style: str, random: Generator) -> SceneSpec:
+    return SceneSpec(single(some_concept(world, style, DEFAULT, random).index), style)
+
+
+def _styled(world: World, style: str, random: Generator) -> SceneSpec:
+    return replace(_plain(world, style, random), style_named=True)
+
+
+def _seen_colour(world: World, style: str, random: Generator) -> SceneSpec | None:
+    concept = some_concept(world, style, DEFAULT, random)
+    colour = colour_for(world, concept, style, "train", random)
+    return None if colour is None else SceneSpec(single(concept.index, colour), style, kind="recoloured")
+
+
+def _unseen_colour(world: World, style: str, random: Generator) -> SceneSpec | None:
+    concept = some_concept(world, style, DEFAULT, random)
+    colour = COLOURS[int(random.integers(len(COLOURS)))]
+    if not is_held_out_pair(colour, concept.key) or colour in _natural(world, concept):
+        return None
+    if is_another_name(world, concept, colour) or recolour(world.picture(concept, style), colour) is None:
+        return None
+    return SceneSpec(single(concept.index, colour), style, kind="recoloured")
+
+
+def _natural(world: World, concept: Concept) -> set[str | None]:
+    """The colours that the families give a concept by themselves, so that training has seen them unnamed."""
+    return {dominant_colour(world.picture(concept, style)) for style in STYLES if world.has(concept, style)}
+
+
+def _seen_pair(world: World, style: str, random: Generator) -> SceneSpec | None:
+    return _pair(world, style, random, unseen=False)
+
+
+def _unseen_pair(world: World, style: str, random: Generator) -> SceneSpec | None:
+    return _pair(world, style, random, unseen=True)
+
+
+def _pair(world: World, style: str, random: Generator, unseen: bool) -> SceneSpec | None:
+    first, second = (some_concept(world, style, DEFAULT, random) for _ in range(2))
+    if first == second or is_held_out_together(first.key, second.key) != unseen:
+        return None
+    colours = [colour_for(world, concept, style, "train", random) for concept in (first, second)]
+    if None in colours or colours[0] == colours[1]:
+        return None
+    relation: Relation = ("and", "left of", "above")[int(random.integers(3))]
+    things = (Placed(first.index, colours[0]), Placed(second.index, colours[1]))
+    objects = above(*things) if relation == "above" else beside(*things)
+    return SceneSpec(objects, style, kind="pair", relation=relation)
+
+
+_MAKERS: Mapping[Part, Callable[[World, str, Generator], SceneSpec | None]] = {
+    "plain": _plain,
+    "styled": _styled,
+    "seen colour": _seen_colour,
+    "unseen colour": _unseen_colour,
+    "seen pair": _seen_pair,
+    "unseen pair": _unseen_pair,
+}

@@ -1,0 +1,135 @@
+"""A driven diffusers scheduler does what the same scheduler does by itself."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sfumato.core.level import Level
+from sfumato.core.noise import Noise
+from sfumato.core.predict import from_x0
+from sfumato.core.sample import sample
+from sfumato.samplers.diffusers_scheduler import class_names, from_scheduler, scheduler_of
+from sfumato.samplers.schedule import prediction_of
+from tests.tiny import SD1_SCHEDULER, SD2_SCHEDULER, ZERO_SNR
+
+NEEDS_TORCHSDE = "DPMSolverSDEScheduler"
+NAMES = sorted(set(class_names()) - {NEEDS_TORCHSDE})
+CONFIGS = {"noise": SD1_SCHEDULER, "v, zero terminal": {**SD2_SCHEDULER, **ZERO_SNR}}
+
+
+def denoise(x: Tensor, level: Level) -> Tensor:
+    """The clean estimate for Gaussian data of mean 0.3 and variance 1/4, made nonlinear."""
+    alpha, sigma = level.alpha, level.sigma
+    return (0.25 * alpha * x + 0.3 * sigma**2) / (0.25 * alpha**2 + sigma**2) + 0.1 * torch.tanh(x)
+
+
+def alone(scheduler: Any, x: Tensor, steps: int, seeds: list[int], path: list[Level]) -> Tensor:
+    """diffusers' own loop, with noise from the generators that the driven step uses."""
+    scheduler.set_timesteps(steps)
+    noise, x = Noise(seeds), x * scheduler.init_noise_sigma
+    for time, level in zip(scheduler.timesteps, path, strict=False):
+        scaled = scheduler.scale_model_input(x, time)
+        output = from_x0(prediction_of(scheduler.config), denoise(scaled, level), scaled, level)
+        random = {}
+        if "generator" in scheduler.step.__code__.co_varnames:
+            drawn = (noise.uniform((len(seeds),)) * 2**53).long().tolist()
+            random = {"generator": [torch.Generator().manual_seed(seed) for seed in drawn]}
+        x = scheduler.step(output, time, x, **random).prev_sample
+    return x
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_the_scheduler_alone(name: str, config: dict[str, Any]) -> None:
+    scheduler, seeds = scheduler_of(name, config), [1, 2]
+    sampler = from_scheduler(scheduler, 8)
+    start = Noise(seeds)((2, 4, 4, 4))
+    ours = sample(denoise, sampler.scale * start, sampler.path, sampler.step, noise=Noise(seeds))
+    theirs = alone(scheduler, start, 8, seeds, sampler.path)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+    assert ours.std() > 0.1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_network_is_told_the_level_that_x_has(name: str) -> None:
+    scheduler = scheduler_of(name, SD1_SCHEDULER)
+    sampler = from_scheduler(scheduler, 8)
+    levels: list[Level] = []
+    inputs: list[Tensor] = []
+
+    def exact(x: Tensor, level: Level) -> Tensor:
+        levels.append(level)
+        inputs.append(x)
+        return torch.zeros_like(x)
+
+    start = Noise([3])((1, 4, 16, 16))
+    sample(exact, sampler.scale * start, sampler.path, sampler.step, noise=Noise([3]))
+    assert len(levels) == len(sampler.path) - 1
+    for level, x in zip(levels, inputs, strict=True):
+        if level.sigma > 0.1:
+            assert x.std() == pytest.approx(float(level.sigma), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["UniPCMultistepScheduler", "HeunDiscreteScheduler", "LCMScheduler"])
+def test_nothing_is_left_behind(name: str) -> None:
+    scheduler = scheduler_of(name, SD1_SCHEDULER)
+    before = copy.deepcopy(scheduler.__dict__)
+    sampler = from_scheduler(scheduler, 5)
+    start = sampler.scale * Noise([7])((1, 4, 4, 4))
+    first = sample(denoise, start, sampler.path, sampler.step, noise=Noise([7]))
+    second = sample(denoise, start, sampler.path, sampler.step, noise=Noise([7]))
+    assert torch.equal(first, second)
+    assert str(scheduler.__dict__) == str(before)
+
+
+def test_a_step_does_not_change_the_state_it_was_given() -> None:
+    sampler = from_scheduler(scheduler_of("UniPCMultistepScheduler", SD1_SCHEDULER), 5)
+    (first, second), (_, third) = list(pairwise(sampler.path))[:2]
+    x, noise = Noise([7])((1, 4, 4, 4)), Noise([7])
+    x, state = sampler.step(denoise, x, first, second, None, noise)
+    once, _ = sampler.step(denoise, x, second, third, state, noise)
+    twice, _ = sampler.step(denoise, x, second, third, state, noise)
+    assert torch.equal(once, twice)
+
+
+@pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "DDPMScheduler", "LCMScheduler"])
+def test_noise_belongs_to_the_image(name: str) -> None:
+    sampler = from_scheduler(scheduler_of(name, SD1_SCHEDULER), 4)
+
+    def run(seeds: list[int]) -> Tensor:
+        noise = Noise(seeds)
+        start = sampler.scale * noise((len(seeds), 4, 4, 4))
+        return sample(denoise, start, sampler.path, sampler.step, noise=noise)
+
+    together = run([5, 6, 7])
+    torch.testing.assert_close(together[1:2], run([6]))
+    assert (together[0] - together[1]).abs().max() > 0.1
+
+
+def test_progress_runs_from_zero_to_one() -> None:
+    path = from_scheduler(scheduler_of("PNDMScheduler", SD1_SCHEDULER), 5).path
+    shares = [level.progress for level in path]
+    assert shares[0] == 0 and shares[-1] == 1 and shares == sorted(shares)
+
+
+def test_the_last_level_is_that_of_the_checkpoint() -> None:
+    scheduler = scheduler_of("DDIMScheduler", SD1_SCHEDULER)
+    end = from_scheduler(scheduler, 5).path[-1]
+    assert float(end.alpha**2) == pytest.approx(float(scheduler.alphas_cumprod[0]))
+
+
+def test_refusals() -> None:
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+    with pytest.raises(ValueError, match="no table of trained times"):
+        from_scheduler(FlowMatchEulerDiscreteScheduler(), 5)
+    with pytest.raises(ValueError, match="refuses 2000 steps"):
+        from_scheduler(scheduler_of("DDIMScheduler", SD1_SCHEDULER), 2000)
+    with pytest.raises(ValueError, match="cannot be used with this checkpoint's scheduler settings"):
+        scheduler_of("DDIMScheduler", {"beta_schedule": "unheard"})
