@@ -36,6 +36,9 @@ FOLDERS: dict[str, tuple[Callable[[Path], Path], Any]] = {
 }
 PROMPTS = ["a photo of a red hat", "two Blue cats, and a dog!", "scarlet"]
 MAIN = ("ddim", "dpmpp_2m", "euler")
+TOLERANCE = 1e-4
+COARSE = 1e-3
+"""For diffusers' Euler from zero terminal SNR: it holds x at 4096 times our scale, where float32 rounds by 2.4e-4."""
 
 
 class Pair:
@@ -44,6 +47,12 @@ class Pair:
     def __init__(self, pipeline: Any, parts: Parts) -> None:
         self.pipeline, self.parts = pipeline, parts
         self.published = pipeline.scheduler.config
+
+    def close(self, ours: Tensor, theirs: Tensor, scheduler: str) -> None:
+        coarse = scheduler == "euler" and self.parts.scheduler.get("rescale_betas_zero_snr", False)
+        assert ours.shape == theirs.shape
+        assert float((ours - theirs).abs().max()) < (COARSE if coarse else TOLERANCE)
+        assert float(ours.std()) > 0.1, "a flat picture proves nothing"
 
     def theirs(self, prompts: list[str], scheduler: str, steps: int, **settings: Any) -> Tensor:
         self.pipeline.scheduler = SCHEDULERS[scheduler].from_config(self.published)
@@ -69,19 +78,13 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Pair(pipeline, load(folder))
 
 
-def close(ours: Tensor, theirs: Tensor) -> None:
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() < 1e-4
-    assert ours.std() > 0.1, "a flat picture proves nothing"
-
-
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 @pytest.mark.parametrize("scheduler", MAIN)
 def test_pictures(pair: Pair, scheduler: str, guidance: float, count: int) -> None:
     prompts = PROMPTS[:count]
     theirs = pair.theirs(prompts, scheduler, 5, guidance_scale=guidance)
-    close(pair.ours(prompts, scheduler, 5, guidance=guidance), theirs)
+    pair.close(pair.ours(prompts, scheduler, 5, guidance=guidance), theirs, scheduler)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -90,7 +93,7 @@ def test_negative_prompt(pair: Pair, scheduler: str, count: int) -> None:
     prompts = PROMPTS[:count]
     theirs = pair.theirs(prompts, scheduler, 5, guidance_scale=7.5, negative_prompt="blurry photo")
     ours = pair.ours(prompts, scheduler, 5, guidance=7.5, negative="blurry photo")
-    close(ours, theirs)
+    pair.close(ours, theirs, scheduler)
     assert (ours - pair.ours(prompts, scheduler, 5, guidance=7.5)).abs().max() > 1e-2
 
 
@@ -101,7 +104,7 @@ def test_numbers_of_steps(pair: Pair, scheduler: str, steps: int) -> None:
     if scheduler == "ddim" and spacing == "trailing" and 1000 % steps:
         pytest.skip("diffusers' DDIM misses its own times here; see sfumato.samplers.names")
     theirs = pair.theirs(PROMPTS[:1], scheduler, steps, guidance_scale=3.0)
-    close(pair.ours(PROMPTS[:1], scheduler, steps, guidance=3.0), theirs)
+    pair.close(pair.ours(PROMPTS[:1], scheduler, steps, guidance=3.0), theirs, scheduler)
 
 
 @pytest.mark.parametrize("scheduler", ["euler_a", "heun"])
@@ -109,14 +112,14 @@ def test_the_other_native_samplers(pair: Pair, scheduler: str) -> None:
     if scheduler == "heun" and dict(pair.published).get("rescale_betas_zero_snr"):
         pytest.skip("diffusers' Heun does not know rescale_betas_zero_snr")
     theirs = pair.theirs(PROMPTS, scheduler, 4, guidance_scale=7.5)
-    close(pair.ours(PROMPTS, scheduler, 4, guidance=7.5), theirs)
+    pair.close(pair.ours(PROMPTS, scheduler, 4, guidance=7.5), theirs, scheduler)
 
 
 @pytest.mark.parametrize("scheduler", MAIN)
 def test_rescaled_guidance(pair: Pair, scheduler: str) -> None:
     theirs = pair.theirs(PROMPTS, scheduler, 5, guidance_scale=7.5, guidance_rescale=0.7)
     ours = pair.ours(PROMPTS, scheduler, 5, guidance=7.5, rescale=0.7)
-    close(ours, theirs)
+    pair.close(ours, theirs, scheduler)
     assert (ours - pair.ours(PROMPTS, scheduler, 5, guidance=7.5)).abs().max() > 1e-2
 
 
@@ -124,10 +127,10 @@ def test_rescaled_guidance(pair: Pair, scheduler: str) -> None:
 def test_another_size(pair: Pair, scheduler: str) -> None:
     theirs = pair.theirs(PROMPTS[:1], scheduler, 4, guidance_scale=7.5, height=48, width=24)
     ours = pair.ours(PROMPTS[:1], scheduler, 4, guidance=7.5, size=(48, 24))
-    close(ours, theirs)
+    pair.close(ours, theirs, scheduler)
     assert ours.shape == (1, 3, 48, 24)
 
 
 def test_a_class_name_is_that_scheduler(pair: Pair) -> None:
     theirs = pair.theirs(PROMPTS[:2], "ddim", 6, guidance_scale=7.5)
-    close(pair.ours(PROMPTS[:2], "DDIMScheduler", 6, guidance=7.5), theirs)
+    pair.close(pair.ours(PROMPTS[:2], "DDIMScheduler", 6, guidance=7.5), theirs, "ddim")

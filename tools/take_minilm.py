@@ -8,8 +8,8 @@ repository, so neither users nor tests need the wheel.
 
 The table of 30,522 word pieces would be one tensor of 23 MB, too large for one file of a repository. So rows are left
 out: pieces that are not plain ASCII, the rarer inner pieces, and the words that English uses least by the `wordfreq`
-list (mostly surnames and places). Such a word is then spelled from smaller pieces, as MiniLM spells any word that it has no row for; no other
-number changes. Words that the emoji world uses always stay.
+list (mostly surnames and places). Such a word is then spelled from smaller pieces, as MiniLM spells any word that it
+has no row for; no other number changes. Words that the emoji world uses, and words for colours, always stay.
 """
 
 from __future__ import annotations
@@ -36,7 +36,19 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 LONGEST = 64
 ROWS = 19_400
 PIECES = 2_600
-COLOURS = ("beige", "maroon", "teal", "magenta", "turquoise", "crimson", "scarlet", "lavender", "aqua", "cyan", "indigo")
+COLOURS = (
+    "beige",
+    "maroon",
+    "teal",
+    "magenta",
+    "turquoise",
+    "crimson",
+    "scarlet",
+    "lavender",
+    "aqua",
+    "cyan",
+    "indigo",
+)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 

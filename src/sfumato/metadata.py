@@ -113,11 +113,13 @@ def from_chunks(texts: Mapping[str, str]) -> Found:
     """The recipe in a picture's text chunks: ours where it is there, else A1111's.
 
     Args:
-        texts: keyword -> text.
+        texts: keyword -> text, at most 65,536 characters each.
 
     Raises:
-        MetadataError: there is neither, or it cannot be read.
+        MetadataError: there is neither, it is longer, or it cannot be read.
     """
+    if any(len(text) > _LONGEST for text in texts.values()):
+        raise MetadataError(f"its recipe is longer than {_LONGEST} characters")
     if JSON_CHUNK in texts:
         return Found(from_json(texts[JSON_CHUNK]))
     if A1111_CHUNK in texts:
@@ -134,10 +136,10 @@ def from_json(text: str) -> Recipe:
     """Read the JSON form from an untrusted source.
 
     Args:
-        text: at most 65,536 characters.
+        text: what the chunk holds.
 
     Raises:
-        MetadataError: too long, no such JSON, another format, a field that is unknown, missing, of another type or
+        MetadataError: no such JSON, another format, a field that is unknown, missing, of another type or
             out of range.
     """
     values = _parsed(text)
@@ -174,12 +176,11 @@ def from_a1111(text: str) -> Found:
     """Read A1111's form from an untrusted source, as far as its settings have a counterpart.
 
     Args:
-        text: at most 65,536 characters.
+        text: what the chunk holds.
 
     Raises:
-        MetadataError: too long, no such text, no seed, or a setting that cannot be.
+        MetadataError: no such text, no seed, or a setting that cannot be.
     """
-    _check_length(text)
     try:
         written = split(text)
     except ValueError as error:
@@ -202,13 +203,7 @@ def _read(name: str, word: str) -> dict[str, Any]:
         raise MetadataError(f"in its recipe the setting {name} cannot be {_shown(word)}") from error
 
 
-def _check_length(text: str) -> None:
-    if len(text) > _LONGEST:
-        raise MetadataError(f"its recipe is longer than {_LONGEST} characters")
-
-
 def _parsed(text: str) -> dict[str, Any]:
-    _check_length(text)
     try:
         values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError as error:
@@ -280,7 +275,7 @@ def _is_interval(value: Any) -> bool:
     return shares and value[0] < value[1]
 
 
-_SIDE = (lambda value: value is None or _whole(8, 4096)[0](value), "a whole number from 8 to 4096")
+_SIDE = (lambda value: value is None or (type(value) is int and 8 <= value <= 4096), "a whole number from 8 to 4096")
 _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "prompt": _text(10_000),
     "seed": _whole(0, 2**64 - 1),

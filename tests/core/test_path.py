@@ -64,7 +64,9 @@ def test_uniform_log_snr_is_evenly_spaced() -> None:
     torch.testing.assert_close(steps, steps[:1].expand(8))
 
 
-@pytest.mark.parametrize("path", [trailing(scaled_linear(), 5), karras(scaled_linear(), 5), leading(CosineSchedule(), 5)])
+@pytest.mark.parametrize(
+    "path", [trailing(scaled_linear(), 5), karras(scaled_linear(), 5), leading(CosineSchedule(), 5)]
+)
 def test_paths_fall_to_the_clean_end_and_know_their_progress(path: Path) -> None:
     ratios = [float(level.ratio) for level in path]
     assert ratios == sorted(ratios, reverse=True)

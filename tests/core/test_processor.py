@@ -41,7 +41,9 @@ def test_a_layer_computes_what_the_stock_processor_computes(name: str, masked: b
     layer = _layer(**LAYERS[name])
     crossed = "cross_attention_dim" in LAYERS[name]
     width = LAYERS[name].get("query_dim", 16)
-    image = torch.randn(3, width, 4, 4) if name in ("spatial norm", "group norm and residual") else torch.randn(3, 16, 16)
+    image = (
+        torch.randn(3, width, 4, 4) if name in ("spatial norm", "group norm and residual") else torch.randn(3, 16, 16)
+    )
     context = torch.randn(3, 5, 12).double() if crossed else None
     keys = 5 if crossed else 16
     mask = -1e4 * (torch.rand(3, 1, keys) > 0.6).double() if masked else None

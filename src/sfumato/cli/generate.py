@@ -17,7 +17,15 @@ from sfumato.cli.words import did_you_mean
 from sfumato.machine import best_dtype, usable_threads
 from sfumato.metadata import Recipe
 
-__all__ = ["add_flags", "add_machine_flags", "add_output_flags", "job_of", "run"]
+__all__ = [
+    "add_flags",
+    "add_machine_flags",
+    "add_output_flags",
+    "add_sampling_flags",
+    "check_scheduler",
+    "job_of",
+    "run",
+]
 
 _HIGHEST_SEED = 2**64 - 1
 _SCHEDULERS = f"{', '.join(SAMPLERS)}, or a scheduler class of diffusers (ddim)"
@@ -27,16 +35,10 @@ _INTERVAL = "shares of the path between which guidance acts; 0 is pure noise (0:
 def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato generate``."""
     add = parser.add_argument
-    scale, path_share = Recipe.guidance, Recipe.guidance_interval
     add("prompts", nargs="+", metavar="PROMPT", help="what a picture shows; several make a batch")
-    add("--negative", default="", metavar="TEXT", help="what the pictures move away from")
     add("--count", type=whole(1, 10_000), default=1, metavar="N", help="pictures of each prompt (1)")
     add("--seed", type=whole(0, _HIGHEST_SEED), metavar="N", help="of the first picture, N+1 of the next (drawn)")
-    add("--steps", type=whole(1, 1000), default=Recipe.steps, metavar="N", help="sampling steps (20)")
-    add("--scheduler", type=_scheduler, default=Recipe.scheduler, metavar="NAME", help=_SCHEDULERS)
-    add("--guidance", type=number(0, 1000), default=scale, metavar="W", help="scale; 1 is no guidance (4)")
-    add("--guidance-interval", type=interval, default=path_share, metavar="LOW:HIGH", help=_INTERVAL)
-    add("--rescale", type=number(0, 1), default=0.0, metavar="S", help="tames the contrast of strong guidance (0)")
+    add_sampling_flags(parser)
     add("--size", type=size, metavar="WxH", help="pixels; the model's own size if not given")
     add("--grid", action="store_true", help="also write a contact sheet")
     add("--exact", action="store_true", help="one by one, each bit for bit what it is alone")
@@ -47,10 +49,21 @@ def add_flags(parser: Parser) -> None:
     parser.set_defaults(run=run)
 
 
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags on how pictures are sampled."""
+    add, share = parser.add_argument, Recipe.guidance_interval
+    add("--negative", default="", metavar="TEXT", help="what the pictures move away from")
+    add("--steps", type=whole(1, 1000), default=Recipe.steps, metavar="N", help="sampling steps (20)")
+    add("--scheduler", type=_scheduler, default=Recipe.scheduler, metavar="NAME", help=_SCHEDULERS)
+    add("--guidance", type=number(0, 1000), default=Recipe.guidance, metavar="W", help="scale; 1 is no guidance (4)")
+    add("--guidance-interval", type=interval, default=share, metavar="LOW:HIGH", help=_INTERVAL)
+    add("--rescale", type=number(0, 1), default=0.0, metavar="S", help="tames the contrast of strong guidance (0)")
+
+
 def run(options: argparse.Namespace) -> int:
     """Make pictures of prompts."""
     _check_prompts(options)
-    _check_scheduler(options.scheduler)
+    check_scheduler(options.scheduler)
     model = find(options.model)
     width, height = options.size or (None, None)
     shared = Recipe(
@@ -74,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def add_machine_flags(parser: Parser) -> None:
+def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on how pictures are computed."""
     add, dtypes = parser.add_argument, ("auto", "float32", "bfloat16")
     add("--model", metavar="PATH", help="an installed model, or a folder in diffusers' layout (emoji)")
@@ -83,7 +96,7 @@ def add_machine_flags(parser: Parser) -> None:
     add("--threads", type=whole(1, 4096), metavar="N", help="of the CPU (all cores in reach)")
 
 
-def add_output_flags(parser: Parser) -> None:
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on where pictures go and what is told."""
     add = parser.add_argument
     add("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder of the pictures (.)")
@@ -120,16 +133,21 @@ def _check_prompts(options: argparse.Namespace) -> None:
 
 
 def _scheduler(word: str) -> str:
-    if word in SAMPLERS or re.fullmatch(r"[A-Z]\w{1,70}Scheduler", word):
+    if word in SAMPLERS or word[:1].isupper():
         return word
     raise argparse.ArgumentTypeError(f"no scheduler '{word}'{did_you_mean(word, SAMPLERS)}")
 
 
-def _check_scheduler(name: str) -> None:
+def check_scheduler(name: str) -> None:
+    """See that a capitalised name is one of a class of diffusers; the short names were seen to already.
+
+    Raises:
+        UsageError: it is not; the nearest are named.
+    """
     if name in SAMPLERS:
         return
     from sfumato.samplers.diffusers_scheduler import class_names
 
-    known = class_names()
+    known = [*SAMPLERS, *class_names()]
     if name not in known:
         raise UsageError(f"--scheduler: no scheduler '{name}'{did_you_mean(name, known)}")

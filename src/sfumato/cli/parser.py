@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -12,6 +13,14 @@ __all__ = ["Command", "Parser", "UsageError"]
 
 Command = Callable[[argparse.Namespace], int]
 """What a command does with its flags; returns the exit code."""
+
+
+_WORDINGS = {
+    "argument ": "",
+    "the following arguments are required:": "something is missing:",
+    "unrecognized arguments:": "too much was given:",
+}
+_NUMBER = re.compile(r"-\.?\d.*")
 
 
 class UsageError(Exception):
@@ -44,17 +53,20 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UsageError: always.
         """
-        text = message.removeprefix("argument ")
-        raise UsageError(f"{text} (see `{self.prog} --help`)")
+        text = message
+        for theirs, ours in _WORDINGS.items():
+            text = text.replace(theirs, ours, 1) if text.startswith(theirs) else text
+        raise UsageError(f"{printable(text)} (see `{self.prog} --help`)")
 
     def _refuse_unknown(self, args: Sequence[str]) -> None:
-        known = [option for option in self._option_string_actions if option.startswith("--")]
+        known = list(self._option_string_actions)
         for word in args:
             if word == "--" or (self._subparsers is not None and not word.startswith("-")):
                 return
-            flag = word.partition("=")[0]
-            if flag.startswith("--") and flag not in known:
-                self.error(f"no flag {printable(flag)}{did_you_mean(flag, known)}")
+            flag = word.partition("=")[0] if word.startswith("--") else word[:2]
+            if len(flag) > 1 and flag.startswith("-") and not _NUMBER.fullmatch(word) and flag not in known:
+                near = did_you_mean(flag, [name for name in known if name.startswith("--")])
+                self.error(f"no flag {flag}{near}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

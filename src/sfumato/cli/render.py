@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered, slug
 from sfumato.cli.models import Model
-from sfumato.cli.progress import bar, say
+from sfumato.cli.progress import Advance, bar, say
 from sfumato.metadata import Recipe, chunks
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sfumato.checkpoints.parts import Parts
 
-__all__ = ["Job", "render"]
+__all__ = ["Job", "load_parts", "make_batch", "render"]
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,16 @@ def render(recipes: Sequence[Recipe], job: Job) -> list[Path]:
         KeyboardInterrupt: on Ctrl-C; the message counts the finished pictures, which are whole.
     """
     prepare_folder(job.folder)
-    parts = _load(job, recipes[0])
+    parts = load_parts(job.model, recipes[0], job.max_rows)
     recipes = [_completed(recipe, parts, job) for recipe in recipes]
-    batches = [recipes[start : start + job.batch] for start in range(0, len(recipes), job.batch)]
+    batches = _batches(recipes, job.batch)
     writer = _Writer(job)
     images: list[Tensor] = []
     try:
         with bar(recipes[0].steps * len(batches), "making pictures", "step", quiet=job.quiet) as advance:
             for batch in batches:
                 begun = time.perf_counter()
-                made = _made(parts, batch, lambda: advance(1))
+                made = make_batch(parts, batch, advance)
                 writer.write(made, batch, time.perf_counter() - begun)
                 images += [made] if job.grid else []
     except KeyboardInterrupt as error:
@@ -98,7 +98,7 @@ class _Writer:
         from sfumato.core.image import to_pictures
 
         for picture, recipe in zip(to_pictures(images), recipes, strict=True):
-            texts = chunks(replace(recipe, batch=len(recipes))) if self.job.metadata else {}
+            texts = chunks(recipe) if self.job.metadata else {}
             path = self._save(picture_bytes(picture, texts), slug(recipe.prompt))
             self.paths.append(path)
             if self.job.json:
@@ -124,15 +124,25 @@ class _Writer:
         return path
 
 
-def _load(job: Job, recipe: Recipe) -> Parts:
+def load_parts(model: Model, recipe: Recipe, max_rows: int | None) -> Parts:
+    """Load a model in the recipe's dtype, after setting its number of threads.
+
+    Raises:
+        CheckpointError: the model is broken, unsafe or of an unknown kind.
+    """
     import torch
 
     import sfumato
 
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    parts = sfumato.load(job.model.folder, dtype=getattr(torch, recipe.dtype))
-    return replace(parts, model=replace(parts.model, max_rows=job.max_rows))
+    parts = sfumato.load(model.folder, dtype=getattr(torch, recipe.dtype))
+    return replace(parts, model=replace(parts.model, max_rows=max_rows))
+
+
+def _batches(recipes: Sequence[Recipe], size: int) -> list[list[Recipe]]:
+    parts = [recipes[start : start + size] for start in range(0, len(recipes), size)]
+    return [[replace(recipe, batch=len(part)) for recipe in part] for part in parts]
 
 
 def _completed(recipe: Recipe, parts: Parts, job: Job) -> Recipe:
@@ -149,7 +159,8 @@ def _completed(recipe: Recipe, parts: Parts, job: Job) -> Recipe:
     )
 
 
-def _made(parts: Parts, batch: Sequence[Recipe], advance: Callable[[], None]) -> Tensor:
+def make_batch(parts: Parts, batch: Sequence[Recipe], advance: Advance) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1] of recipes with a size, which differ in prompt and seed only."""
     import sfumato
 
     first = batch[0]

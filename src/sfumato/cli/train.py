@@ -16,7 +16,6 @@ from sfumato.cli.values import boolean, number, whole
 __all__ = ["add_config_flags", "add_flags", "config_of", "recipe_names"]
 
 _RECIPES = "sfumato.recipes"
-_ANY = -(2**63)
 
 
 def recipe_names() -> list[str]:
@@ -35,7 +34,7 @@ def add_flags(parser: Parser) -> None:
 def _filler(name: str) -> Callable[[Parser], None]:
     def fill(parser: Parser) -> None:
         module = import_module(f"{_RECIPES}.{name}")
-        parser.description = (module.__doc__ or "").partition("\n")[0]
+        parser.description = (module.__doc__ or "").partition("\n\n")[0]
         add_config_flags(parser, module.Config)
         parser.add_argument("--debug", action="store_true", help="show tracebacks and all warnings")
 
@@ -98,7 +97,7 @@ def _reading(kind: Any, name: str) -> dict[str, Any]:
         return {**_reading(inner[0], name), "nargs": "+" if Ellipsis in get_args(kind) else len(inner)}
     if kind is bool:
         return {"type": boolean, "nargs": "?", "const": True}
-    types: dict[Any, Any] = {int: whole(_ANY), float: number(), str: str, Path: Path}
+    types: dict[Any, Any] = {int: whole(), float: number(), str: str, Path: Path}
     if kind not in types:
         raise TypeError(f"the field {name} has the type {kind}, for which there is no flag")
     return {"type": types[kind]}

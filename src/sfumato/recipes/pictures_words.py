@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sfumato.core.noise import Noise
-    from sfumato.encoders.text import TextEncoder
 
-__all__ = ["Config", "build", "contrastive_loss", "locked_text", "main", "retrieval_at"]
+__all__ = ["Config", "build", "contrastive_loss", "main", "retrieval_at"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,28 +70,6 @@ def build(config: Config, width: int) -> nn.Module:
     return module
 
 
-def locked_text(folder: Path) -> TextEncoder:
-    """The text encoder of a folder with ``text_encoder`` and ``tokenizer``, in evaluation mode and without gradients.
-
-    Raises:
-        FileNotFoundError: the folder lacks a part.
-    """
-    import torch
-    from transformers.models.bert.modeling_bert import BertModel
-    from transformers.models.bert.tokenization_bert import BertTokenizer
-
-    from sfumato.encoders.text import TextEncoder, TokenEncoder
-
-    for part in ("text_encoder", "tokenizer"):
-        if not (folder / part).is_dir():
-            raise FileNotFoundError(f"{folder} has no {part}; tools/take_minilm.py makes that folder")
-    module: Any = BertModel.from_pretrained(
-        folder / "text_encoder", add_pooling_layer=False, local_files_only=True, dtype=torch.float32
-    )
-    tokenizer = BertTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    return TextEncoder((TokenEncoder(tokenizer, module.eval().requires_grad_(False), whole_length=False),))
-
-
 def contrastive_loss(pictures: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     """The symmetric contrastive loss; equal texts in a batch share the right answer.
 
@@ -113,7 +90,7 @@ def contrastive_loss(pictures: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
 
 
 def retrieval_at(pictures: Tensor, texts: Tensor, count: int) -> float:
-    """Share of pictures (N, D) whose own text is among the ``count`` nearest of all N texts (N, D); equal texts count."""
+    """Share of pictures (N, D) whose own text is among the ``count`` nearest of the N texts (N, D)."""
     cosine = pictures @ texts.T
     own = (pictures * texts).sum(1, keepdim=True)
     return float(((cosine > own + 1e-6).sum(1) < count).float().mean())
@@ -127,6 +104,7 @@ def main(config: Config) -> None:
     from sfumato.encoders.image import PictureEncoder, sentences
     from sfumato.train.card import write_card
     from sfumato.train.fit import fit
+    from sfumato.train.locked import locked_text
     from sfumato.train.order import Order
     from sfumato.train.scenes import render, to_images
     from sfumato.world.scene import SceneConfig
@@ -144,7 +122,8 @@ def main(config: Config) -> None:
     def loss(encoder: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
         images = to_images(scenes.pictures[indices])
         strength = config.disturbance * noise.uniform((len(images), 1, 1, 1)).float()
-        pictures = torch.nn.functional.normalize(encoder(images + strength * noise.like(images)).image_embeds.float(), dim=-1)
+        embedded = encoder(images + strength * noise.like(images)).image_embeds.float()
+        pictures = torch.nn.functional.normalize(embedded, dim=-1)
         scale = encoder.logit_scale.exp()
         return {"loss": contrastive_loss(pictures, wanted[indices], scale), "scale": scale.detach()}
 

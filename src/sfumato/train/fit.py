@@ -8,6 +8,8 @@ and a resumed run is bit for bit the run that was never stopped.
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -87,7 +89,7 @@ def fit(
         FileExistsError: the output folder holds a run, and ``resume_from_checkpoint`` does not say to go on with it.
         FileNotFoundError: ``resume_from_checkpoint`` names nothing that can be resumed.
         FloatingPointError: the loss is not finite; the last checkpoint stays.
-        KeyboardInterrupt: on Ctrl-C, after a checkpoint has been written.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step under way is done and a checkpoint is written.
     """
     source = _source(config)
     run = _Run(module, config)
@@ -97,21 +99,22 @@ def fit(
     bar = tqdm(total=config.max_train_steps, initial=start, unit="step", disable=None, dynamic_ncols=True)
     begun, means, loss = time.perf_counter(), _Means(), math.nan
     try:
-        while run.done < config.max_train_steps:
-            means.add(run.step(loss_of_batch, batch_at))
-            bar.update()
-            if run.due(config.logging_steps):
-                values = means.take()
-                loss = values["loss"]
-                log.entry(run.done, values)
-                bar.set_postfix(loss=f"{loss:.4f}")
-            if sample is not None and run.due(config.sample_steps):
-                run.look(sample)
-            if run.due(config.checkpointing_steps):
+        with _Stop() as stop:
+            while run.done < config.max_train_steps and not stop.asked:
+                means.add(run.step(loss_of_batch, batch_at))
+                bar.update()
+                if run.due(config.logging_steps):
+                    values = means.take()
+                    loss = values["loss"]
+                    log.entry(run.done, values)
+                    bar.set_postfix(loss=f"{loss:.4f}")
+                if sample is not None and run.due(config.sample_steps):
+                    run.look(sample)
+                if run.due(config.checkpointing_steps):
+                    run.save()
+            if stop.asked:
                 run.save()
-    except KeyboardInterrupt:
-        run.save()
-        raise
+                raise KeyboardInterrupt
     finally:
         bar.close()
         log.close()
@@ -127,7 +130,7 @@ class _Run:
         self.config = config
         self.module = module
         self.done = 0
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        self.accelerator = Accelerator()
         self.weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
         betas = (0.9, config.adam_beta2)
         optimizer = torch.optim.AdamW(self.weights, betas=betas, weight_decay=config.weight_decay, fused=True)
@@ -143,7 +146,7 @@ class _Run:
         for part in range(self.done * each, (self.done + 1) * each):
             number = part * self.accelerator.num_processes + self.accelerator.process_index
             noise = Noise(batch_seeds(config.seed, number, config.train_batch_size))
-            with self.accelerator.autocast():
+            with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
                 named = loss_of_batch(self.prepared, batch_at(number), noise)
             self.accelerator.backward(named["loss"] / each)
         norm = self.accelerator.clip_grad_norm_(self.weights, config.max_grad_norm)
@@ -211,6 +214,28 @@ class _Run:
                 if name in self.ema.average:
                     value.copy_(self.ema.average[name])
         self.module.eval()
+
+
+class _Stop:
+    """Inside ``with``, the first Ctrl-C or SIGTERM only sets ``asked``, so that the step under way is finished."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 class _Means:

@@ -44,7 +44,8 @@ class MinSnr:
     Raises:
         ValueError: gamma not above 0.
 
-    Paper: Efficient Diffusion Training via Min-SNR Weighting Strategy (Hang et al., 2023), arXiv:2303.09556, section 3.4.
+    Paper: Efficient Diffusion Training via Min-SNR Weighting Strategy (Hang et al., 2023), arXiv:2303.09556,
+        section 3.4.
     """
 
     gamma: float = 5.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ class Order:
     Args:
         count: number of items, >= 1.
         batch_size: items a batch, >= 1; may exceed ``count``.
-        seed: seed of the shuffles, in [0, 2**32).
+        seed: seed of the shuffles, >= 0.
 
     Raises:
         ValueError: no items, or an empty batch.
@@ -55,18 +56,18 @@ class Order:
         if epoch not in self._shuffles:
             if len(self._shuffles) > 8:
                 self._shuffles.clear()
-            generator = torch.Generator().manual_seed((self.seed << 32) + epoch)
-            self._shuffles[epoch] = torch.randperm(self.count, generator=generator)
+            shuffle = np.random.default_rng((self.seed, epoch)).permutation(self.count)
+            self._shuffles[epoch] = torch.from_numpy(shuffle)
         return self._shuffles[epoch]
 
 
 def batch_seeds(seed: int, batch: int, count: int) -> list[int]:
-    """One seed an image of a batch, for the noise of training: (B,) integers in [0, 2**63).
+    """One seed an image of a batch, for the noise of training: B integers in [0, 2**32), all that torch's CPU generator
+    tells apart.
 
     Args:
-        seed: seed of the run, in [0, 2**32).
+        seed: seed of the run, >= 0.
         batch: number of the batch since the start of the run, >= 0.
         count: images in the batch.
     """
-    generator = torch.Generator().manual_seed(((seed + 1) << 32) + batch)
-    return torch.randint(0, 2**63 - 1, (count,), generator=generator).tolist()
+    return np.random.default_rng((seed, batch, 1)).integers(0, 2**32, count).tolist()

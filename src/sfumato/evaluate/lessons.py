@@ -1,4 +1,4 @@
-"""Real scenes of the world as a judge's lessons: windows of pictures with what they show, and pictures with their layout.
+"""Real scenes of the world as a judge's lessons: windows with what they show, and whole pictures with their layout.
 
 A window holds one thing: the whole picture, or one square of a pair. So one classifier of single things serves both.
 Half of the pictures are worn (blurred, softened, noisy, tinted), as generated ones are.
@@ -16,12 +16,12 @@ from numpy.random import Generator
 from torch import Tensor
 
 from sfumato.world.choose import SceneConfig, choose_with
-from sfumato.world.colours import COLOURS, WORDS, dominant_colour, recolour
+from sfumato.world.colours import COLOURS, dominant_colour, recolour
 from sfumato.world.scene import Scene, compose
 from sfumato.world.sources import STYLES, World
 from sfumato.world.spec import BACKGROUNDS, Placed, SceneSpec, above, beside, single
 
-__all__ = ["LAYOUTS", "WINDOWS", "Lesson", "crop", "lessons", "to_images", "wear"]
+__all__ = ["LAYOUTS", "WINDOWS", "Lesson", "crop", "draw_lesson", "lessons", "to_images", "wear"]
 
 LAYOUTS = ("one", "two beside", "two above", "three", "four")
 WINDOWS = {"whole": (0, 0, 64), "left": (0, 16, 32), "right": (32, 16, 32), "upper": (16, 0, 32), "lower": (16, 32, 32)}
@@ -178,14 +178,16 @@ def _resampled(images: Tensor, side: int) -> Tensor:
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
-def window_colour(scene: Scene, number: int) -> int:
-    """Index in ``WORDS`` of the colour of an object, -1 if it has no single one."""
-    colour = scene.objects[number].colour
-    return -1 if colour is None else WORDS.index(colour)
+def draw_lesson(world: World, lesson: Lesson) -> tuple[Scene, Tensor]:
+    """The scene of a lesson, and its picture as it is to be learned from.
 
+    Args:
+        world: where the pictures come from.
+        lesson: what is shown, and the wear.
 
-def drawn(world: World, lesson: Lesson) -> tuple[Scene, Tensor]:
-    """The scene of a lesson and its picture, worn if the lesson says so: (3, 64, 64) in [-1, 1]."""
+    Returns:
+        The scene, and its picture, worn if the lesson says so, (3, 64, 64) in [-1, 1].
+    """
     scene = compose(world, lesson.spec)
     image = to_images([scene])[0]
     return scene, image if lesson.worn is None else wear(image, lesson.worn)

@@ -1,0 +1,206 @@
+"""Score a checkpoint on the fixed prompts of the emoji world, beside the two ceilings.
+
+Generated pictures, real pictures of the same prompts, and the codec's reconstructions of those get the same questions
+from the same judge. No generator with this codec can be expected to do better than the reconstructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sfumato.checkpoints.load import EMBEDDED, load
+from sfumato.checkpoints.parts import Parts
+from sfumato.core.image import grid
+from sfumato.encoders.image import PictureEncoder, sentences
+from sfumato.evaluate.agreement import cosine
+from sfumato.evaluate.judge import Judge
+from sfumato.evaluate.report import Report, write_report
+from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
+from sfumato.evaluate.world_score import Agreement, real_pictures, reference_of_world, score
+from sfumato.flows.text_to_image import text_to_image
+from sfumato.world.splits import EvaluationPrompt, evaluation_prompts
+from sfumato.world.store import World, open_world
+
+__all__ = ["EvaluationSettings", "evaluate_model", "generated_pictures", "picture_agreement"]
+
+_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How pictures are made and judged.
+
+    Args:
+        count: the first so many of the fixed prompts, >= 20.
+        steps: sampling steps, >= 1.
+        guidance: scale; 1 is no guidance.
+        scheduler: short name or a class name of diffusers.
+        seed: of the first picture; picture i has seed + i.
+        batch: pictures made at once; memory and speed only.
+        dtype: weights' dtype while generating; None for float32.
+
+    Raises:
+        ValueError: count or batch out of range.
+    """
+
+    count: int = 500
+    steps: int = 20
+    guidance: float = 4.0
+    scheduler: str = "ddim"
+    seed: int = 0
+    batch: int = 25
+    dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 20 or self.batch < 1:
+            raise ValueError(f"needs at least 20 prompts and a batch of 1, got {self.count} and {self.batch}")
+
+
+def evaluate_model(
+    name_or_path: str | Path,
+    folder: Path,
+    settings: EvaluationSettings = EvaluationSettings(),
+    *,
+    world: World | None = None,
+    judge: JudgeConfig | None = None,
+    command: str = "",
+    say: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Scores a checkpoint and writes ``evaluation.md``, ``evaluation.json`` and ``evaluation.png`` into a folder.
+
+    Args:
+        name_or_path: "emoji", or a folder in diffusers' layout whose pictures are 64 x 64.
+        folder: made if missing; former results in it are replaced.
+        settings: how pictures are made.
+        world: where prompts and real pictures come from; the user's cache if None.
+        judge: how the judge is fitted, if the cache does not hold it yet (minutes); None for the defaults.
+        command: the command line to print into the report; a Python call if empty.
+        say: is told each step in a few words.
+
+    Returns:
+        The table, with columns "generated", "codec" and "real".
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded.
+        WorldError: the emoji pictures are not there.
+        WeightsError: the extra "judge" is not installed.
+        ValueError: the checkpoint makes pictures of another size.
+    """
+    known = open_world() if world is None else world
+    parts = load(name_or_path, settings.dtype)
+    if parts.size != (64, 64):
+        raise ValueError(f"the world's pictures are 64 x 64; this checkpoint makes {parts.size[0]} x {parts.size[1]}")
+    knower = judge_of_world(known, judge or JudgeConfig(), say)
+    prompts = evaluation_prompts(known, settings.count)
+    real = real_pictures(known, prompts)
+    sources = {
+        "generated": generated_pictures(parts, prompts, settings, say),
+        "codec": _reconstructed(parts, real, settings.batch),
+        "real": real,
+    }
+    say("judging")
+    reference = reference_of_world(known, knower, settings.count)
+    agreement = picture_agreement(parts, EMBEDDED.get(str(name_or_path), Path(name_or_path)))
+    scores = [score(images, prompts, knower, reference, agreement) for images in sources.values()]
+    report = Report(
+        title=f"{parts.name} on {settings.count} prompts of the emoji world",
+        command=command or f"evaluate_model({str(name_or_path)!r}, ..., {settings})",
+        count=settings.count,
+        columns=tuple(sources),
+        rows={measure: [column[measure] for column in scores] for measure in scores[0]},
+        notes=_notes(knower, len(reference)),
+        settings=_settings(known, settings),
+    )
+    write_report(report, folder, "evaluation")
+    texts = [prompt.text for prompt in prompts[:_SHOWN]]
+    grid(sources["generated"][:_SHOWN], columns=10, labels=texts).save(folder / "evaluation.png")
+    return report
+
+
+def generated_pictures(
+    parts: Parts,
+    prompts: Sequence[EvaluationPrompt],
+    settings: EvaluationSettings,
+    say: Callable[[str], None] = lambda _: None,
+) -> Tensor:
+    """The checkpoint's pictures of prompts, (N, 3, 64, 64) in [-1, 1]; picture i has seed ``settings.seed + i``."""
+    made: list[Tensor] = []
+    for start in range(0, len(prompts), settings.batch):
+        texts = [prompt.text for prompt in prompts[start : start + settings.batch]]
+        seeds = [settings.seed + start + number for number in range(len(texts))]
+        say(f"generating {start + len(texts)} of {len(prompts)}")
+        made.append(
+            text_to_image(
+                parts,
+                texts,
+                seeds=seeds,
+                steps=settings.steps,
+                guidance=settings.guidance,
+                scheduler=settings.scheduler,
+            )
+        )
+    return torch.cat(made).cpu()
+
+
+@torch.no_grad()
+def _reconstructed(parts: Parts, images: Tensor, batch: int) -> Tensor:
+    codec, device = parts.codec, parts.device
+    return torch.cat([codec.decode(codec.encode(some.to(device))).cpu() for some in images.split(batch)])
+
+
+def picture_agreement(parts: Parts, folder: Path) -> Agreement | None:
+    """The pictures-and-words cosine of a checkpoint that brings a picture encoder in its subfolder ``pictures``.
+
+    Args:
+        parts: gives the text side.
+        folder: the checkpoint's.
+
+    Returns:
+        The function, or None if there is no such subfolder.
+    """
+    place = folder / "pictures"
+    if not (place / "config.json").is_file():
+        return None
+    from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
+
+    encoder = PictureEncoder(
+        CLIPVisionModelWithProjection.from_pretrained(place, local_files_only=True, use_safetensors=True).eval()
+    )
+
+    @torch.no_grad()
+    def agreement(images: Tensor, texts: Sequence[str]) -> Tensor:
+        return cosine(torch.cat([encoder(part) for part in images.split(64)]), sentences(parts.text, texts).cpu())
+
+    return agreement
+
+
+def _notes(judge: Judge, reference: int) -> tuple[str, ...]:
+    own = ", ".join(f"{name} {found.value:.3f}" for name, found in judge.accuracy.items())
+    return (
+        f"The judge on real scenes that it was not fitted to: {own}.",
+        "Concepts are told apart among all "
+        f"{len(judge.concepts)} core concepts, by ImageNet features of EfficientNet-Lite0 "
+        f"(pictures scaled to {judge.settings['size']} pixels, antialiased bicubic) and a linear discriminant; "
+        "colours are measured on pixels.",
+        f"Fréchet and kernel distance, precision and recall (k = 3): on {judge.axes.shape[1]} principal axes of the "
+        f"pooled features, against {reference} real scenes of other prompts.",
+        "codec: real pictures encoded and decoded; real: real pictures of the same prompts.",
+        "The pictures-words cosine uses the checkpoint's own encoder, if it has one: circular where that encoder "
+        "conditions or guides.",
+    )
+
+
+def _settings(world: World, settings: EvaluationSettings) -> dict[str, str | int | float]:
+    return {
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "scheduler": settings.scheduler,
+        "seeds": f"{settings.seed}..{settings.seed + settings.count - 1}",
+        "dtype": str(settings.dtype or torch.float32).removeprefix("torch."),
+        "world": world.digest[:16],
+    }

@@ -1,0 +1,209 @@
+"""Train the many-context denoiser: a U-Net on the codec's latents, under text, pictures, both or nothing.
+
+loss = mean of |v' - v|^2 over an image and the batch,  v = alpha * noise - sigma * x0,  at uniform times of the cosine
+schedule.
+
+Text, codec and picture encoder are locked; scenes, latents, token states and neighbours are computed once and kept in
+the run's folder.
+
+Paper: High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022), arXiv:2112.10752;
+    v-prediction: Salimans and Ho (2022), arXiv:2202.00512, section 4; picture tokens as context: Semi-Parametric Neural
+    Image Synthesis (Blattmann et al., 2022), arXiv:2204.11824.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.train.config import FitConfig, flag
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor, nn
+
+    from sfumato.checkpoints.parts import Parts
+    from sfumato.core.noise import Noise
+    from sfumato.train.fit import FitReport
+    from sfumato.train.locked import Locked
+    from sfumato.world.scene import SceneConfig
+
+__all__ = ["SCHEDULER", "Config", "build", "main", "parts_around"]
+
+SCHEDULER: dict[str, Any] = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "set_alpha_to_one": True,
+    "clip_sample": False,
+    "steps_offset": 0,
+}
+"""Written beside the weights; diffusers and we read the levels from it."""
+
+LOOK = (
+    "a red apple",
+    "a rocket",
+    "a 3d cat face",
+    "a flat dog face",
+    "a glossy blue bird",
+    "a green car",
+    "a purple heart",
+    "a birthday cake",
+    "a yellow sun",
+    "a flat pink umbrella",
+    "a house",
+    "a soccer ball",
+    "a 3d guitar",
+    "a grinning face",
+    "a red car and a blue bird",
+    "an apple above a banana",
+)
+"""Prompts of the pictures that are drawn while it trains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(FitConfig):
+    """Settings of the denoiser's training."""
+
+    output_dir: Path = flag(Path("runs/denoiser"), "folder of the run; the checkpoint is saved in its subfolder")
+    max_train_steps: int = flag(20000, "optimiser steps in all")
+    train_batch_size: int = flag(32, "images a forward pass")
+    learning_rate: float = flag(8e-4, "highest learning rate of AdamW")
+    lr_warmup_steps: int = flag(300, "steps of linear rise to the highest learning rate")
+    text: Path = flag(Path("runs/emoji"), "folder with the locked text_encoder and tokenizer")
+    codec: Path = flag(Path("runs/codec/vae"), "folder of the trained codec")
+    pictures: Path = flag(Path("runs/pictures_words/pictures"), "folder of the trained picture encoder")
+    width: int = flag(64, "channels at 16 x 16; three times as many at 8 x 8, five times at 4 x 4; a multiple of 64")
+    text_share: float = flag(0.7, "share of images conditioned by their caption alone")
+    pictures_share: float = flag(0.08, "share of images conditioned by picture tokens alone")
+    both_share: float = flag(0.1, "share of images conditioned by both")
+    neighbours: int = flag(4, "largest number of picture tokens")
+    scenes: int = flag(24000, "training scenes")
+    singles: float = flag(0.5, "weight of scenes of one thing in its own colours")
+    recoloured: float = flag(0.28, "weight of scenes of one thing in a named colour")
+    pairs: float = flag(0.22, "weight of scenes of two things")
+    counts: float = flag(0.0, "weight of scenes of two to four of one thing")
+    coloured_background: float = flag(0.1, "share of scenes on another background than white")
+    jitter: float = flag(0.25, "how much sizes and places vary, in [0, 1]")
+    world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
+
+    def scene_config(self) -> SceneConfig:
+        """What kinds of scenes it is trained on."""
+        from sfumato.world.scene import SceneConfig
+
+        return SceneConfig(
+            singles=self.singles,
+            recoloured=self.recoloured,
+            pairs=self.pairs,
+            counts=self.counts,
+            coloured_background=self.coloured_background,
+            jitter=self.jitter,
+        )
+
+
+def build(config: Config, channels: int, context: int) -> nn.Module:
+    """A new ``UNet2DConditionModel`` on 16 x 16 latents, with cross-attention at 16, 8 and 4.
+
+    Args:
+        config: gives the width.
+        channels: of the latents.
+        context: width of a context token.
+    """
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    widths = (config.width, 3 * config.width, 5 * config.width)
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=channels,
+        out_channels=channels,
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+        block_out_channels=widths,
+        layers_per_block=1,
+        cross_attention_dim=context,
+        attention_head_dim=tuple(width // 64 for width in widths),
+    )
+
+
+def parts_around(unet: Any, locked: Locked) -> Parts:
+    """A whole checkpoint from a U-Net and the locked parts."""
+    from sfumato.checkpoints.parts import Parts
+    from sfumato.core.model import DenoisingModel
+    from sfumato.networks.unet import UNetNetwork
+    from sfumato.samplers.schedule import prediction_of, schedule_of
+
+    model = DenoisingModel(UNetNetwork(unet, prediction_of(SCHEDULER)), schedule_of(SCHEDULER))
+    return Parts(model, locked.codec, locked.text, SCHEDULER, (64, 64), "emoji")
+
+
+def main(config: Config) -> None:
+    """Train, and save the whole checkpoint as ``output_dir/emoji-STEPS`` with its model card."""
+    import torch
+
+    from sfumato.core.image import grid
+    from sfumato.flows.text_to_image import text_to_image
+    from sfumato.train.contexts import Contexts, Forms
+    from sfumato.train.fit import fit
+    from sfumato.train.locked import Locked
+    from sfumato.train.loss import denoising_loss
+    from sfumato.train.order import Order
+    from sfumato.train.prepare import prepare
+    from sfumato.world.sources import open_world
+
+    locked = Locked.load(config.text, config.codec, config.pictures)
+    data = prepare(
+        locked,
+        open_world(config.world or None),
+        config.scene_config(),
+        config.output_dir,
+        seed=config.seed,
+        count=config.scenes,
+        neighbours=config.neighbours,
+    )
+    forms = Forms(config.text_share, config.pictures_share, config.both_share)
+    contexts = Contexts(data.captions, data.vectors, data.neighbours, forms)
+    order = Order(config.scenes, config.train_batch_size, config.seed)
+    torch.manual_seed(config.seed)
+    unet: Any = build(config, data.latents.shape[1], data.vectors.shape[1])
+    parts = parts_around(unet.to(memory_format=torch.channels_last), locked)
+
+    def loss(module: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
+        model = replace(parts.model, network=replace(parts.network, unet=module))
+        x0 = data.latents[indices].float()
+        level = model.schedule.draw(len(indices), noise)
+        condition = contexts.condition(indices, noise)
+        return {"loss": denoising_loss(model, x0, condition, level, noise.like(x0)).mean()}
+
+    def look(_: nn.Module) -> Image.Image:
+        pictures = text_to_image(parts, LOOK, seeds=range(len(LOOK)), steps=15, guidance=3.0)
+        return grid(pictures, columns=8, labels=LOOK)
+
+    ship(config, parts, fit(unet, loss, order.indices, config, sample=look), data.key)
+
+
+def ship(config: Config, parts: Parts, report: FitReport, data: str) -> Path:
+    """Save the checkpoint in half precision and files of at most 15 MB, with the picture encoder and the card.
+
+    Returns:
+        its folder; one of the same number of steps is replaced.
+    """
+    import json
+    import shutil
+
+    import torch
+
+    from sfumato.checkpoints.save import save
+    from sfumato.train.card import write_card
+
+    target = config.output_dir / f"emoji-{report.steps:08d}"
+    shutil.rmtree(target, ignore_errors=True)
+    save(parts, target, dtype=torch.float16, shard_size="15MB")
+    shutil.copytree(config.pictures, target / "pictures")
+    index = json.loads((target / "model_index.json").read_text())
+    index["pictures"] = ["transformers", "CLIPVisionModelWithProjection"]
+    (target / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    write_card(target, "denoiser", config, report, {}, data=data)
+    return target

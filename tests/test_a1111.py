@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from sfumato.a1111 import Written, join, short_name, split
+
+TEXT = """a cat, (sitting:1.2)
+on a mat
+Negative prompt: blurry,
+ugly
+Steps: 30, Sampler: Euler a, CFG scale: 7.5, Seed: 42, Size: 512x768, Model: "a, \\"b\\": c", Version: v1.9"""
+
+
+def test_split_as_the_web_interface_writes() -> None:
+    written = split(TEXT)
+    assert written.prompt == "a cat, (sitting:1.2)\non a mat"
+    assert written.negative == "blurry,\nugly"
+    assert written.settings["Sampler"] == "Euler a"
+    assert written.settings["Model"] == 'a, "b": c'
+    assert written.after == ""
+
+
+def test_join_and_split_are_inverse() -> None:
+    assert join(split(TEXT)) == TEXT
+    assert split(join(Written("x", "", {"Steps": "1", "Seed": "2", "Empty": ""}))).settings == {
+        "Steps": "1",
+        "Seed": "2",
+    }
+
+
+def test_the_last_settings_line_counts() -> None:
+    written = split("Steps: 1, Seed: 1\nSteps: 2, Seed: 2\nTemplate: x")
+    assert written.prompt == "Steps: 1, Seed: 1"
+    assert written.settings == {"Steps": "2", "Seed": "2"}
+    assert written.after == "Template: x"
+
+
+def test_without_settings_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="Steps:"):
+        split("just a prompt")
+
+
+@pytest.mark.parametrize("line", ["Steps: " + " " * 60_000, "Steps: 1" + ', a: "' * 10_000, "Steps:" * 10_000])
+def test_hostile_lines_take_no_time(line: str) -> None:
+    begun = time.perf_counter()
+    split(line)
+    assert time.perf_counter() - begun < 2
+
+
+def test_names_of_samplers() -> None:
+    assert short_name("dpm++ 2m") == "dpmpp_2m"
+    assert short_name("DPM++ SDE") is None

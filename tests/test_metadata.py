@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from sfumato.metadata import (
+    A1111_CHUNK,
+    JSON_CHUNK,
+    MetadataError,
+    Recipe,
+    chunks,
+    from_a1111,
+    from_chunks,
+    from_json,
+    to_a1111,
+    to_json,
+)
+
+RECIPE = Recipe(
+    prompt='a "red" caf\u00e9, \u732b\nSteps: 3',
+    seed=2**64 - 1,
+    negative="blurry",
+    model="emoji",
+    fingerprint="0123456789abcdef",
+    steps=25,
+    scheduler="dpmpp_2m",
+    guidance=7.5,
+    guidance_interval=(0.1, 0.9),
+    rescale=0.7,
+    width=64,
+    height=32,
+    dtype="bfloat16",
+    batch=4,
+    threads=2,
+    version="0.1.0",
+)
+
+
+def changed(**fields: Any) -> str:
+    return json.dumps({**json.loads(to_json(RECIPE)), **fields})
+
+
+def test_json_comes_back_the_same() -> None:
+    assert from_json(to_json(RECIPE)) == RECIPE
+    assert to_json(RECIPE).isascii()
+    assert from_chunks(chunks(RECIPE)).recipe == RECIPE
+    assert set(chunks(RECIPE)) == {A1111_CHUNK, JSON_CHUNK}
+
+
+def test_a1111_comes_back_as_far_as_it_goes() -> None:
+    assert to_a1111(RECIPE).splitlines()[-1] == (
+        "Steps: 25, Sampler: DPM++ 2M, CFG scale: 7.5, Seed: 18446744073709551615, Size: 64x32, "
+        "Model hash: 0123456789, Model: emoji, Version: sfumato 0.1.0"
+    )
+    found = from_a1111(to_a1111(RECIPE))
+    kept = ("prompt", "negative", "steps", "scheduler", "guidance", "seed", "width", "height", "model")
+    assert {name: getattr(found.recipe, name) for name in kept} == {name: getattr(RECIPE, name) for name in kept}
+    assert found.ignored == ("Model hash: 0123456789",)
+    assert not found.complete
+
+
+def test_a_picture_made_elsewhere() -> None:
+    text = (
+        "a cat\nSteps: 20, Sampler: DPM++ SDE Karras, CFG scale: 7, Seed: 1, Size: 512x512, Clip skip: 2, Version: v1.9"
+    )
+    found = from_chunks({A1111_CHUNK: text})
+    assert found.ignored == ("Sampler: DPM++ SDE Karras", "Clip skip: 2")
+    assert (found.recipe.seed, found.recipe.guidance, found.recipe.width) == (1, 7.0, 512)
+    assert found.recipe.scheduler == "ddim"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a cat", "no line begins with"),
+        ("a cat\nSteps: 20", "names no seed"),
+        ("a cat\nSteps: many, Seed: 1", "Steps cannot be 'many'"),
+        ("a cat\nSteps: 20, Seed: -1", "seed must be"),
+        ("a cat\nSteps: 20, Seed: 1, CFG scale: nan", "guidance must be"),
+        ("a cat\nSteps: 20, Seed: 1, Size: 512", "Size cannot be"),
+        ("a cat\nSteps: 20, Seed: 1, Size: 99999x8", "width must be"),
+        ("a cat\nSteps: 999999999, Seed: 1", "steps must be"),
+        ("a cat\nSteps: 20, Seed: " + "9" * 5000, "Seed cannot be"),
+    ],
+)
+def test_wrong_a1111_text(text: str, reason: str) -> None:
+    with pytest.raises(MetadataError, match=reason):
+        from_a1111(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no valid JSON"),
+        ("[]", "no JSON object"),
+        ("1", "no JSON object"),
+        ("{}", "format None"),
+        ("[" * 60_000, "nested too deeply|no valid JSON"),
+        ('{"format": 1, "format": 1}', "occurs twice"),
+        ('{"format": 1, "seed": ' + "9" * 5000 + "}", "no valid JSON"),
+        (changed(format=2), "format 2, this version of sfumato reads format 1"),
+        (changed(format=True), "format True"),
+        (changed(format="1"), "format '1'"),
+        (changed(evil=1, worse=2), "unknown field in its recipe: 'evil', 'worse'"),
+        (json.dumps({"format": 1, "prompt": "x"}), "missing field in its recipe: 'batch', 'dtype'"),
+        (changed(prompt=["x"]), "prompt must be a text"),
+        (changed(prompt="x" * 10_001), "prompt must be a text of at most 10000"),
+        (changed(seed=-1), "seed must be a whole number"),
+        (changed(seed=2**64), "seed must be a whole number"),
+        (changed(seed=True), "seed must be a whole number"),
+        (changed(seed=1.0), "seed must be a whole number"),
+        (changed(steps=10**9), "steps must be"),
+        (changed(steps=0), "steps must be"),
+        (changed(guidance="7"), "guidance must be"),
+        (changed(guidance=1e300), "guidance must be"),
+        (changed(guidance=True), "guidance must be"),
+        (changed().replace("7.5", "NaN"), "NaN is no number"),
+        (changed().replace("7.5", "1e999"), "guidance must be"),
+        (changed(guidance_interval=[0.9, 0.1]), "guidance_interval must be"),
+        (changed(guidance_interval=[0, 1, 2]), "guidance_interval must be"),
+        (changed(guidance_interval={"a": 1}), "guidance_interval must be"),
+        (changed(rescale=2), "rescale must be"),
+        (changed(width=10**6), "width must be"),
+        (changed(height="64"), "height must be"),
+        (changed(dtype="float64"), "dtype must be"),
+        (changed(dtype=["float32"]), "dtype must be"),
+        (changed(fingerprint="../x"), "fingerprint must be"),
+        (changed(model="x" * 201), "model must be"),
+        (changed(batch=0), "batch must be"),
+        (changed(threads=10**6), "threads must be"),
+    ],
+)
+def test_hostile_json_is_refused_in_a_sentence(text: str, reason: str) -> None:
+    with pytest.raises(MetadataError, match=reason) as caught:
+        from_json(text)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_long_chunk_or_none_is_refused() -> None:
+    with pytest.raises(MetadataError, match="longer than 65536"):
+        from_chunks({JSON_CHUNK: " " * 65_537})
+    with pytest.raises(MetadataError, match="carries no recipe"):
+        from_chunks({})
+
+
+def test_whole_numbers_stand_for_numbers() -> None:
+    assert from_json(changed(guidance=7, rescale=1, guidance_interval=[0, 1])).guidance_interval == (0.0, 1.0)
+
+
+def test_every_field_is_checked() -> None:
+    for name in asdict(RECIPE):
+        with pytest.raises(ValueError, match=f"^{name} must be"):
+            Recipe(**{**asdict(RECIPE), name: object()})  # type: ignore[arg-type]
