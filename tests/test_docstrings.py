@@ -17,6 +17,8 @@ TENSORS = re.compile(r"\b(?:Tensor|NDArray|Rgba|Floats)\b")
 RAISES = re.compile(r"^Raises:$|^ *raises? ", re.MULTILINE | re.IGNORECASE)
 METHODS = ("attention", "guidance", "flows")
 _NO_PAPER = {"flows/evaluate_model.py"}
+_OF_PROTOCOLS = {"AttributeError", "NotImplementedError", "StopIteration", "SystemExit", "UsageError", "ArgumentTypeError"}
+"""What Python, argparse and the command line (every command of it may refuse its arguments) ask for."""
 
 
 def test_shapes_are_recognised() -> None:
@@ -72,7 +74,8 @@ def _documentation(each: Public) -> str:
 def _has_tensors(each: Public) -> bool:
     """Whether a function's arguments or result, or a dataclass's fields, are tensors or arrays."""
     if isinstance(each.node, ast.ClassDef):
-        annotations = [field.annotation for field in each.node.body if isinstance(field, ast.AnnAssign)]
+        fields = [field for field in each.node.body if isinstance(field, ast.AnnAssign)]
+        annotations = [field.annotation for field in fields if not ast.unparse(field.target).startswith("_")]
         return _is_dataclass(each.node) and any(_names_tensors(annotation) for annotation in annotations)
     arguments = each.node.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
@@ -93,14 +96,14 @@ def _undocumented_errors(each: Public) -> list[str]:
     """Kinds of errors that it raises by itself or by private helpers of its file, if no docstring has "Raises:".
 
     ``__init__`` and ``__post_init__`` belong to the docstring of their class. An error that is caught where it is
-    raised is none, and neither is one that Python's protocols ask for.
+    raised is none.
     """
     bodies: list[ast.AST] = [each.node]
     if isinstance(each.node, ast.ClassDef):
         made_by = ("__init__", "__post_init__", "__new__")
         bodies = [method for method in each.node.body if isinstance(method, Function) and method.name in made_by]
     kinds = {kind for body in bodies for kind in _raised(body, _helpers(each.module), frozenset())}
-    kinds -= {"AttributeError", "NotImplementedError", "StopIteration", "SystemExit"}
+    kinds -= _OF_PROTOCOLS
     return [] if RAISES.search(_documentation(each)) else sorted(kinds)
 
 

@@ -1,4 +1,4 @@
-"""Whole text-to-image against diffusers' pipelines: same folder, same seeds, float32, pictures within 1e-4 in [-1, 1]."""
+"""Whole text-to-image against diffusers' pipelines: same folder and seeds, float32, within 1e-4 in [-1, 1]."""
 
 from __future__ import annotations
 

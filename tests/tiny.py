@@ -48,7 +48,7 @@ __all__ = [
     "write_sdxl",
 ]
 
-WORDS = "a the of on and red blue green hat cat car dog apple bird photo blurry two".split()
+WORDS = tuple("a the of on and red blue green hat cat car dog apple bird photo blurry two".split())  # noqa: SIM905
 TEXT_WIDTH = 32
 POOLED_WIDTH = 16
 
@@ -136,7 +136,7 @@ def tiny_vae(*, seed: int = 1, **config: Any) -> AutoencoderKL:
 
 
 def tiny_clip_tokenizer(folder: Path, *, pad: str = "<|endoftext|>") -> CLIPTokenizer:
-    """CLIP's byte-level tokenizer with a token for each of ``WORDS``; writes vocab.json and merges.txt to ``folder``."""
+    """CLIP's byte-level tokenizer with a token for each of ``WORDS``; writes vocab.json and merges.txt."""
     folder.mkdir(parents=True, exist_ok=True)
     vocab, merges = _clip_vocabulary()
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")

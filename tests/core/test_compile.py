@@ -1,6 +1,7 @@
 """Compiled networks keep a fixed number of graphs; a counting backend stands in for code generation."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -61,6 +62,20 @@ def test_new_edits_of_the_same_kinds_need_no_new_graph() -> None:
         text, none = branch(seed, edits=(Flatten(), HalveValues())), branch(9)
         with torch._dynamo.config.patch(error_on_recompile=seed > 0):
             Guided(model, none + 4.0 * (text - none))(start(), PATH[0])
+    assert len(graphs) == 1
+
+
+def test_threads_that_probe_at_once_leave_compiling_as_it_was() -> None:
+    models = [tiny_model() for _ in range(6)]
+
+    def probe(model: DenoisingModel) -> None:
+        with torch.no_grad():
+            model(start(), PATH[0], [branch(1, edits=EDITS)])
+
+    with ThreadPoolExecutor(len(models)) as threads:
+        list(threads.map(probe, models))
+    model, graphs = _compiled()
+    model(start(), PATH[0], [branch(1)])
     assert len(graphs) == 1
 
 

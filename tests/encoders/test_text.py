@@ -97,7 +97,9 @@ def test_words_of_one_and_of_many_tokens(clip: TextEncoder, bert: TextEncoder) -
         assert pieces(encoded, text)[-1] == "!"
 
 
-@pytest.mark.parametrize("text", ["café é hat", "cafe\u0301 hat", "𝒜 😀 hat", "  hat", "don't hat", "red-blue hat", "\nhat\n"])
+@pytest.mark.parametrize(
+    "text", ["café é hat", "cafe\u0301 hat", "𝒜 😀 hat", "  hat", "don't hat", "red-blue hat", "\nhat\n"]
+)
 def test_offsets_survive_lower_casing_accents_and_spaces(clip: TextEncoder, bert: TextEncoder, text: str) -> None:
     for encoder in (clip, bert):
         assert pieces(encoder([text]), "hat") == ["hat"]
@@ -168,7 +170,7 @@ def test_refusals(clip: TextEncoder, bert: TextEncoder) -> None:
     for texts in ([], "a red hat"):
         with pytest.raises(ValueError, match="list of one or more texts"):
             clip(texts)
-    with pytest.raises(ValueError, match="divide the text differently"):
+    with pytest.raises(ValueError, match="divide texts differently"):
         TextEncoder((clip.encoders[0], bert.encoders[0]))(["scarlet"])
 
 

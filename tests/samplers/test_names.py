@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -148,7 +149,8 @@ def test_steps_out_of_range(name: str) -> None:
     ],
 )
 def test_settings_that_are_not_followed(name: str, setting: str, value: Any, remedy: str) -> None:
-    with pytest.raises(ValueError, match=f"{setting} = {value!r}, which '{name}' does not follow; use '{remedy}'".replace("+", r"\+")):
+    sentence = f"{setting} = {value!r}, which '{name}' does not follow; use '{remedy}', which does"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
         named_sampler(name, {**SD1_SCHEDULER, setting: value}, 4)
 
 

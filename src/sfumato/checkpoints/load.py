@@ -6,17 +6,18 @@
     tokenizer*/          vocabulary
     scheduler/           scheduler_config.json
 
-All go through one code path. Parts that sampling does not need (safety checker, picture encoder) are left alone. Nothing
-needs the network; see ``sfumato.checkpoints.safety`` for what is refused.
+All go through one code path. Parts that sampling does not need (safety checker, picture encoder) are left alone.
+Nothing needs the network; see ``sfumato.checkpoints.safety`` for what is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -34,8 +35,6 @@ __all__ = ["EMBEDDED", "Parts", "load"]
 
 EMBEDDED: Mapping[str, Path] = MappingProxyType({"emoji": Path(__file__).parent / "emoji"})
 """Checkpoints that come with the package, by name."""
-
-_DIFFUSERS, _TRANSFORMERS = "diffusion_pytorch_model", "model"
 
 
 def load(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Parts:
@@ -75,49 +74,32 @@ def load(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Parts:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How one class of parts is built from its settings, and what its weight files are called."""
+    """Where the class of a part is, what its weight files are called, and how it is built from its settings."""
 
+    module: str
     stem: str
-    build: Callable[[dict[str, Any], Header], nn.Module]
+    build: Callable[[Any, dict[str, Any], Header], nn.Module]
 
 
-def _unet(config: dict[str, Any], header: Header) -> nn.Module:
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-
-    return UNet2DConditionModel.from_config(config)
+def _diffusers(kind: Any, config: dict[str, Any], header: Header) -> nn.Module:
+    return kind.from_config(config)
 
 
-def _vae(config: dict[str, Any], header: Header) -> nn.Module:
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
-    return AutoencoderKL.from_config(config)
+def _clip(kind: Any, config: dict[str, Any], header: Header) -> nn.Module:
+    return kind(kind.config_class.from_dict(config))
 
 
-def _clip(config: dict[str, Any], header: Header) -> nn.Module:
-    from transformers.models.clip.modeling_clip import CLIPTextConfig, CLIPTextModel
-
-    return CLIPTextModel(CLIPTextConfig.from_dict(config))
+def _bert(kind: Any, config: dict[str, Any], header: Header) -> nn.Module:
+    return kind(kind.config_class.from_dict(config), add_pooling_layer=any("pooler." in name for name in header))
 
 
-def _clip_with_projection(config: dict[str, Any], header: Header) -> nn.Module:
-    from transformers.models.clip.modeling_clip import CLIPTextConfig, CLIPTextModelWithProjection
-
-    return CLIPTextModelWithProjection(CLIPTextConfig.from_dict(config))
-
-
-def _bert(config: dict[str, Any], header: Header) -> nn.Module:
-    from transformers.models.bert.modeling_bert import BertConfig, BertModel
-
-    pooler = any("pooler." in name for name in header)
-    return BertModel(BertConfig.from_dict(config), add_pooling_layer=pooler)
-
-
+_DIFFUSERS, _TRANSFORMERS = "diffusion_pytorch_model", "model"
 _KINDS: Mapping[str, _Kind] = {
-    "UNet2DConditionModel": _Kind(_DIFFUSERS, _unet),
-    "AutoencoderKL": _Kind(_DIFFUSERS, _vae),
-    "CLIPTextModel": _Kind(_TRANSFORMERS, _clip),
-    "CLIPTextModelWithProjection": _Kind(_TRANSFORMERS, _clip_with_projection),
-    "BertModel": _Kind(_TRANSFORMERS, _bert),
+    "UNet2DConditionModel": _Kind("diffusers.models.unets.unet_2d_condition", _DIFFUSERS, _diffusers),
+    "AutoencoderKL": _Kind("diffusers.models.autoencoders.autoencoder_kl", _DIFFUSERS, _diffusers),
+    "CLIPTextModel": _Kind("transformers.models.clip.modeling_clip", _TRANSFORMERS, _clip),
+    "CLIPTextModelWithProjection": _Kind("transformers.models.clip.modeling_clip", _TRANSFORMERS, _clip),
+    "BertModel": _Kind("transformers.models.bert.modeling_bert", _TRANSFORMERS, _bert),
 }
 _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "unet": ("UNet2DConditionModel",),
@@ -142,7 +124,8 @@ def _folder(name_or_path: str | Path) -> Path:
 def _class_of(index: Mapping[str, Any], part: str) -> str | None:
     """The class of a part; None if the index has no such part or says that it is empty."""
     entry = index.get(part)
-    return entry[1] if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str) else None
+    listed = cast(list[Any], entry) if isinstance(entry, list) else []
+    return listed[1] if len(listed) == 2 and isinstance(listed[1], str) else None
 
 
 def _part(folder: Path, index: Mapping[str, Any], part: str) -> Path:
@@ -162,7 +145,7 @@ def _module(folder: Path, index: Mapping[str, Any], part: str, dtype: torch.dtyp
 
     def build() -> nn.Module:
         try:
-            return _KINDS[kind].build(config, header)
+            return _KINDS[kind].build(getattr(import_module(_KINDS[kind].module), kind), config, header)
         except Exception as error:  # the libraries raise whatever a wrong setting leads to
             raise CheckpointError(f"{part}/config.json describes no {kind} that can be built: {error}") from error
 
@@ -203,17 +186,18 @@ def _tokenizer(folder: Path, bert: bool) -> Any:
     from transformers.models.bert.tokenization_bert import BertTokenizer
     from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
+    kind: Any = BertTokenizer if bert else CLIPTokenizer
     vocabularies = ("tokenizer.json", "vocab.txt" if bert else "vocab.json")
     if not any((folder / name).is_file() for name in vocabularies):
         raise CheckpointError(f"{folder.name} has no vocabulary: {' and '.join(vocabularies)} are missing")
     try:
-        return (BertTokenizer if bert else CLIPTokenizer).from_pretrained(folder, local_files_only=True)
+        return kind.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the tokenizers library raises plain exceptions
         raise CheckpointError(f"{folder.name} cannot be read: {error}") from error
 
 
 def _size(sample: Any, factor: int) -> tuple[int, int]:
-    height, width = sample if isinstance(sample, list | tuple) else (sample, sample)
-    if type(height) is not int or type(width) is not int:
+    sides = cast(list[Any], sample if isinstance(sample, list) else [sample, sample])
+    if [type(side) for side in sides] != [int, int]:
         raise CheckpointError(f"unet/config.json gives no size: sample_size is {sample!r}")
-    return (height * factor, width * factor)
+    return (sides[0] * factor, sides[1] * factor)

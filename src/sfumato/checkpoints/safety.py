@@ -69,9 +69,9 @@ def sibling(path: Path, name: object) -> Path:
     Raises:
         CheckpointError: ``name`` is not a plain file name, so that it could lead elsewhere; or there is no such file.
     """
-    plain = isinstance(name, str) and name not in ("", ".", "..")
-    if not plain or not name == PurePosixPath(name).name == PureWindowsPath(name).name or "\0" in name:
-        raise CheckpointError(f"{_short(path)} names the file {str(name)[:200]!r}, which does not lie in its own folder")
+    if not isinstance(name, str) or not _is_plain(name):
+        shown = str(name)[:200]
+        raise CheckpointError(f"{_short(path)} names the file {shown!r}, which does not lie in its own folder")
     found = path.parent / name
     if not found.is_file():
         raise CheckpointError(f"{_short(path)} names the file {name!r}, which is missing")
@@ -101,6 +101,11 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     tensors = {name: _tensor(path, name, entry) for name, entry in header.items()}
     _check_ranges(path, tensors, size - 8 - length)
     return tensors
+
+
+def _is_plain(name: str) -> bool:
+    special = name in ("", ".", "..") or "\0" in name
+    return not special and name == PurePosixPath(name).name == PureWindowsPath(name).name
 
 
 def _check_start(path: Path, start: bytes, length: int, size: int) -> None:
@@ -139,8 +144,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
     fields = cast(dict[str, Any], entry) if isinstance(entry, dict) else {}
-    dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
-    if not isinstance(dtype, str) or not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
+    dtype, shape, offsets = fields.get("dtype"), _counts(fields.get("shape")), _counts(fields.get("data_offsets"))
+    if not isinstance(dtype, str) or shape is None or offsets is None or len(offsets) != 2:
         raise CheckpointError(f"{_short(path)} describes tensor {name!r} without a dtype, shape and byte range")
     if dtype not in _BITS:
         raise CheckpointError(f"{_short(path)} holds tensor {name!r} of the unknown dtype {dtype!r}")
@@ -153,8 +158,11 @@ def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
     return TensorInfo(dtype, tuple(shape), start, stop)
 
 
-def _counts(values: Any) -> bool:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in cast(list[Any], values))
+def _counts(values: object) -> list[int] | None:
+    """The values, if they are a list of whole numbers from 0 on."""
+    found = cast(list[object], values) if isinstance(values, list) else [None]
+    counts = [value for value in found if type(value) is int and value >= 0]
+    return counts if len(counts) == len(found) else None
 
 
 def _check_ranges(path: Path, tensors: Mapping[str, TensorInfo], data: int) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from accelerate import init_empty_weights
+from accelerate import init_empty_weights  # type: ignore[reportMissingTypeStubs]
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -85,7 +85,8 @@ def _shards(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index.parent.name}/{index.name} has no weight_map")
-    return [sibling(index, name) for name in dict.fromkeys(weight_map.values())]
+    named = cast(dict[str, object], weight_map).values()
+    return list(dict.fromkeys(sibling(index, name) for name in named))
 
 
 def _current(name: str, expected: Mapping[str, object]) -> str:
@@ -119,7 +120,8 @@ def _some(names: list[str]) -> str:
 
 def _read(header: Header, names: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
     for path in dict.fromkeys(path for path, _ in header.values()):
-        with safe_open(path, framework="pt") as file:
+        opened: Any = safe_open(path, framework="pt")
+        with opened as file:
             for name in file.keys():  # noqa: SIM118 (not a mapping)
                 if name in names:
                     yield name, file.get_tensor(name)

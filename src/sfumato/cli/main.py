@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -87,7 +87,7 @@ class _Version(argparse.Action):
 
 
 @contextmanager
-def _library_output(debug: bool) -> Iterator[None]:
+def _library_output(debug: bool) -> Generator[None]:
     """Keep libraries from the network and from the terminal; our own warnings become notes."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if debug:
@@ -98,8 +98,12 @@ def _library_output(debug: bool) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module=r"sfumato\b")
-        warnings.showwarning = lambda message, *_: say(f"sfumato: note: {message}")
+        warnings.showwarning = _tell
         yield
+
+
+def _tell(message: Warning | str, *_: object) -> None:
+    say(f"sfumato: note: {message}")
 
 
 def _sentence(error: Exception) -> str:

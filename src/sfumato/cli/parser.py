@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_Wide, **options)
         self._fill = fill
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # pyright: ignore
         """As argparse does it, after filling in the flags and refusing unknown ones by name."""
         if self._fill is not None:
             fill, self._fill = self._fill, None
@@ -69,9 +69,10 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"no flag {flag}{near}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            kind = "command" if isinstance(action.choices, dict) else "value"
-            choices = [str(choice) for choice in action.choices]
+        known: Any = action.choices
+        if known is not None and value not in known:
+            kind = "command" if isinstance(known, dict) else "value"
+            choices = [str(choice) for choice in known]
             where = "" if kind == "command" else f"{'/'.join(action.option_strings)}: "
             self.error(f"{where}no {kind} '{printable(str(value))}'{did_you_mean(str(value), choices)}")
 

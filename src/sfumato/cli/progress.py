@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from sfumato.cli.words import printable
@@ -22,12 +22,14 @@ class Advance(Protocol):
 
 def say(text: str, *, quiet: bool = False) -> None:
     """A line on stderr, control characters escaped; none when quiet."""
-    if not quiet:
+    if quiet:
+        return
+    with _bars_aside():
         print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
-def bar(total: int, what: str, unit: str, *, quiet: bool = False) -> Iterator[Advance]:
+def bar(total: int, what: str, unit: str, *, quiet: bool = False) -> Generator[Advance]:
     """A progress bar with rate and time left, from the second second on; none when quiet or stderr is no terminal.
 
     Args:
@@ -45,3 +47,12 @@ def bar(total: int, what: str, unit: str, *, quiet: bool = False) -> Iterator[Ad
             shown.update(units)
 
         yield advance
+
+
+def _bars_aside() -> AbstractContextManager[None]:
+    """Take bars off the terminal while a line is written; none can be there before tqdm was imported."""
+    if "tqdm" not in sys.modules:
+        return nullcontext()
+    from tqdm import tqdm
+
+    return tqdm.external_write_mode(file=sys.stderr)

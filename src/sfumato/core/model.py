@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Protocol
 
 import torch
@@ -16,6 +17,8 @@ from sfumato.core.level import Level, Schedule
 from sfumato.core.predict import Prediction, to_x0
 
 __all__ = ["DenoisingModel", "Model", "Network"]
+
+_PROBING = Lock()  # a stance is global to the process: two threads that overlap would leave it behind
 
 
 class Model(Protocol):
@@ -147,7 +150,7 @@ class DenoisingModel:
             call = AttentionCall(((0, 1, ()),), _size(x), _ratio(level, x), sites)
             dtype = self.network.dtype
             row = condition.rows([0]).to(dtype)
-            with torch.compiler.set_stance("force_eager"):
+            with _PROBING, torch.compiler.set_stance("force_eager"):
                 self.network(x[:1].to(dtype), _rows_of_time(level, x[:1], 1), row, call)
             self._sites[x.shape[1:]] = tuple(sites)
         return self._sites[x.shape[1:]]

@@ -160,7 +160,7 @@ class TextEncoder:
             limit = self.encoders[0].longest
             warnings.warn(f"only {limit} tokens fit, so this end of a text was cut: {left_out!r}", stacklevel=2)
         if any(other.spans != first.spans for other in others):
-            raise ValueError("the text encoders of this checkpoint divide the text differently, so words have no tokens")
+            raise ValueError("the text encoders of this checkpoint divide texts differently, so words have no tokens")
         return EncodedText(_side_by_side([first, *others]), first.texts, first.spans, first.cut)
 
     def null(self, count: int) -> Condition:

@@ -79,7 +79,7 @@ def text_to_image(  # noqa: PLR0913 (the one call for scripts: a flat list of wh
         guidance: scale, >= 0; 1 is no guidance.
         negative: what to move away from, for all pictures; "" is the checkpoint's null.
         scheduler: a short name (``sfumato.samplers.names.SHORT_NAMES``) or a class name of diffusers.
-        size: height and width in pixels, multiples of the codec's factor; None: those that the checkpoint was trained on.
+        size: height and width in pixels, multiples of the codec's factor; None: those that were trained.
         exact: make pictures one by one, so that each is bit for bit what it is alone.
         interval: shares of the path, 0 at pure noise and 1 at the end, between which guidance is on; None: always.
         rescale: share of the guided output that gets the contrast of the conditional one, in [0, 1].

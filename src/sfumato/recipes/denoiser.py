@@ -76,7 +76,7 @@ class Config(FitConfig):
     text: Path = flag(Path("runs/emoji"), "folder with the locked text_encoder and tokenizer")
     codec: Path = flag(Path("runs/codec/vae"), "folder of the trained codec")
     pictures: Path = flag(Path("runs/pictures_words/pictures"), "folder of the trained picture encoder")
-    width: int = flag(64, "channels at 16 x 16; three times as many at 8 x 8, five times at 4 x 4; a multiple of 64")
+    width: int = flag(64, "channels at 16 x 16; three times as many at 8 x 8, five times at 4 x 4; a multiple of 32")
     text_share: float = flag(0.7, "share of images conditioned by their caption alone")
     pictures_share: float = flag(0.08, "share of images conditioned by picture tokens alone")
     both_share: float = flag(0.1, "share of images conditioned by both")
@@ -124,7 +124,7 @@ def build(config: Config, channels: int, context: int) -> nn.Module:
         block_out_channels=widths,
         layers_per_block=1,
         cross_attention_dim=context,
-        attention_head_dim=tuple(width // 64 for width in widths),
+        attention_head_dim=tuple(max(1, width // 64) for width in widths),
     )
 
 

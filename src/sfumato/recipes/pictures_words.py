@@ -74,17 +74,19 @@ def contrastive_loss(pictures: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     """The symmetric contrastive loss; equal texts in a batch share the right answer.
 
     Args:
-        pictures: (B, D) unit vectors.
-        texts: (B, D) unit vectors.
+        pictures: (B, D) unit vectors, float32; compared in float32 also under autocast.
+        texts: (B, D) unit vectors, float32.
         scale: () positive; clipped at 100.
 
     Returns:
         () loss; log B when nothing is told apart.
     """
+    import torch
     import torch.nn.functional as F
 
-    logits = scale.clamp(max=100) * pictures @ texts.T
-    same = (texts @ texts.T > 1 - 1e-4).to(logits)
+    with torch.autocast(pictures.device.type, enabled=False):
+        logits = scale.clamp(max=100) * pictures @ texts.T
+        same = (texts @ texts.T > 1 - 1e-4).to(logits)
     wanted = same / same.sum(1, keepdim=True)
     return 0.5 * (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted))
 

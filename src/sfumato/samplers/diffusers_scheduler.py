@@ -1,8 +1,8 @@
 """Any diffusers scheduler inside ``sample``: the way out for samplers that we do not have.
 
-diffusers' schedulers remember (counters, earlier outputs) and some work in x / alpha. Here each step works on a copy and
-hands that copy on as its state, x is always alpha * x0 + sigma * noise outside, and noise comes from the images' own
-seeds. Schedulers that look twice a step (Heun, KDPM2) have two levels a step in their path.
+diffusers' schedulers remember (counters, earlier outputs) and some work in x / alpha. Here each step works on a copy
+and hands that copy on as its state, x is always alpha * x0 + sigma * noise outside, and noise comes from the images'
+own seeds. Schedulers that look twice a step (Heun, KDPM2) have two levels a step in their path.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class DiffusersStep:
 def _random(scheduler: Any, noise: Noise) -> dict[str, list[torch.Generator]]:
     if "generator" not in inspect.signature(scheduler.step).parameters:
         return {}
-    seeds = (noise.uniform((len(noise.seeds),)) * 2**53).long().tolist()
-    return {"generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds]}
+    seeds = (noise.uniform((len(noise.seeds),)) * 2**53).long()
+    return {"generator": [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]}
 
 
 def _works_in_ratio(scheduler: Any) -> bool:

@@ -1,13 +1,14 @@
 """Samplers by name, set up as the checkpoint was published.
 
-A checkpoint's scheduler settings say where a path visits the trained times (spacing and offset), at which level it ends,
-and, by the kind of sampler, how strong the first noise is. ``ddim``, ``dpmpp_2m``, ``euler``, ``euler_a`` and ``heun``
-are our own steps and give what diffusers' scheduler of that kind gives with the same settings; every other name is a
-diffusers scheduler, driven by ``sfumato.samplers.diffusers_scheduler``.
+A checkpoint's scheduler settings say where a path visits the trained times (spacing and offset), at which level it
+ends, and, by the kind of sampler, how strong the first noise is. ``ddim``, ``dpmpp_2m``, ``euler``, ``euler_a`` and
+``heun`` are our own steps and give what diffusers' scheduler of that kind gives with the same settings; every other
+name is a diffusers scheduler, driven by ``sfumato.samplers.diffusers_scheduler``.
 
 Differs from diffusers: where the number of steps does not divide the trained times, its DDIM with trailing or linspace
 spacing steps to a level between two of its times and then reads x as if at the next one; ours steps to that next time.
-``clip_sample`` is not followed: latents have no fixed range, and diffusers' Stable Diffusion pipelines switch it off.
+Its Heun forgets ``rescale_betas_zero_snr``; ours keeps it. ``clip_sample`` is not followed: latents have no fixed
+range, and diffusers' Stable Diffusion pipelines switch it off.
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ def named_sampler(name: str, config: Mapping[str, Any], steps: int) -> Sampler:
         ValueError: an unknown name (the nearest are given), steps out of range, or settings that our own step does not
             follow (the diffusers class that does is given).
     """
-    if steps < 1:
-        raise ValueError(f"a sampler needs at least one step, got {steps}")
+    trained = config.get("num_train_timesteps", 1000)
+    if not 1 <= steps <= trained:
+        raise ValueError(f"steps must lie in 1..{trained}, got {steps}")
     if name in _NATIVE:
         native = _NATIVE[name]
         _check_settings(name, native.diffusers, config)
@@ -69,9 +71,10 @@ def _diffusers_sampler(name: str, config: Mapping[str, Any], steps: int) -> Samp
     known = class_names()
     if _CLASSES.get(name, name) not in known:
         folded = {each.lower(): each for each in (*SHORT_NAMES, *known)}
-        near = [folded[each] for each in get_close_matches(name.lower(), folded, n=3, cutoff=0.5)]
-        hint = "did you mean " + " or ".join(repr(each) for each in near) if near else f"known: {', '.join(SHORT_NAMES)}"
-        raise ValueError(f"no scheduler {name!r}; {hint}")
+        near = [folded[each] for each in get_close_matches(name.lower().replace("+", "p"), folded, n=3, cutoff=0.5)]
+        if not near:
+            raise ValueError(f"no scheduler {name!r}; known: {', '.join(SHORT_NAMES)}")
+        raise ValueError(f"no scheduler {name!r}; did you mean {' or '.join(repr(each) for each in near)}?")
     return from_scheduler(scheduler_of(_CLASSES.get(name, name), config), steps)
 
 
@@ -94,7 +97,7 @@ def _dpmpp_2m(config: Mapping[str, Any], steps: int) -> tuple[Path, float]:
         case "leading":
             times = _leading(len(table), steps + 1, config)[:-1]
         case _:
-            times = torch.linspace(0, len(table) - 1, steps + 1, dtype=torch.float64).round().flip(0)[:-1]
+            times = _both_ends(len(table), steps + 1).round()[:-1]
     return _levels(table, times), 1.0
 
 
@@ -131,10 +134,8 @@ _FOLLOWED: Mapping[str, tuple[object, ...]] = {
     "algorithm_type": ("dpmsolver++", "deis"),
     "solver_order": (2,),
     "solver_type": ("midpoint", "bh1", "bh2", "logrho"),
-    **dict.fromkeys(
-        ("thresholding", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas"), (False, None)
-    ),
-    **dict.fromkeys(("use_lu_lambdas", "euler_at_final"), (False, None)),
+    **dict.fromkeys(("thresholding", "use_karras_sigmas", "use_exponential_sigmas"), (False, None)),
+    **dict.fromkeys(("use_beta_sigmas", "use_flow_sigmas", "use_lu_lambdas", "euler_at_final"), (False, None)),
 }
 _ONLY_DPM = ("algorithm_type", "solver_order", "solver_type", "use_lu_lambdas", "euler_at_final")
 
@@ -155,28 +156,20 @@ def _finite(table: Tensor) -> Tensor:
 
 
 def _trailing(trained: int, steps: int) -> Tensor:
-    _check_steps(trained, steps)
     return (trained - torch.arange(steps, dtype=torch.float64) * (trained / steps)).round() - 1
 
 
-def _leading(trained: int, steps: int, config: Mapping[str, Any]) -> Tensor:
-    _check_steps(trained, steps)
-    times = torch.arange(steps, dtype=torch.float64).flip(0) * (trained // steps) + config.get("steps_offset", 0)
-    if not 0 <= times[0] < trained:
-        raise ValueError(f"{steps} steps with an offset leave the {trained} trained times; use fewer steps")
+def _leading(trained: int, count: int, config: Mapping[str, Any]) -> Tensor:
+    times = torch.arange(count, dtype=torch.float64).flip(0) * (trained // count) + config.get("steps_offset", 0)
+    if count > trained or not 0 <= times[0] < trained:
+        raise ValueError(f"{count} times with an offset do not fit the {trained} trained ones; use fewer steps")
     return times
 
 
-def _both_ends(trained: int, steps: int) -> Tensor:
-    _check_steps(trained, steps)
-    if steps < 2:
-        raise ValueError("this checkpoint's spacing visits both ends of the trained times and needs at least 2 steps")
-    return torch.linspace(trained - 1, 0, steps, dtype=torch.float64)
-
-
-def _check_steps(trained: int, steps: int) -> None:
-    if steps > trained:
-        raise ValueError(f"at most {trained} steps fit the trained times, got {steps}")
+def _both_ends(trained: int, count: int) -> Tensor:
+    if not 2 <= count <= trained:
+        raise ValueError(f"this checkpoint's spacing visits both ends of {trained} times; {count} of them do not fit")
+    return torch.linspace(trained - 1, 0, count, dtype=torch.float64)
 
 
 def _levels(table: Tensor, times: Tensor) -> Path:
@@ -185,6 +178,6 @@ def _levels(table: Tensor, times: Tensor) -> Path:
     low = times.floor().long()
     ratio = torch.lerp(ratios[low], ratios[times.ceil().long()], times - low)
     alpha = (1 + ratio**2).rsqrt()
-    noisy = [Level(t, a, r * a, index / len(times)) for index, (t, a, r) in enumerate(zip(times, alpha, ratio, strict=True))]
+    noisy = [Level(times[i], alpha[i], ratio[i] * alpha[i], i / len(times)) for i in range(len(times))]
     zero = torch.zeros((), dtype=torch.float64)
     return [*noisy, Level(zero, torch.ones_like(zero), zero, 1.0)]

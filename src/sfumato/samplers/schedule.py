@@ -71,7 +71,8 @@ def _betas(config: Mapping[str, Any]) -> Tensor:
         case "squaredcos_cap_v2":
             return torch.tensor([_cosine_beta(time / steps, (time + 1) / steps) for time in range(steps)])
         case other:
-            raise ValueError(f"the scheduler's beta_schedule is {other!r}; known are linear, scaled_linear, squaredcos_cap_v2")
+            known = "linear, scaled_linear and squaredcos_cap_v2"
+            raise ValueError(f"the scheduler's beta_schedule is {other!r}; known are {known}")
 
 
 def _cosine_beta(start: float, stop: float) -> float:

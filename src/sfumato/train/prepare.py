@@ -63,7 +63,7 @@ def prepare(
     if not file.is_file():
         tensors = _compute(locked, world, config, seed, count, neighbours)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, file.with_suffix(".part"))
+        save_file({name: value.contiguous() for name, value in tensors.items()}, file.with_suffix(".part"))
         os.replace(file.with_suffix(".part"), file)
     found = load_file(file)
     captions = CaptionStates(found["states"], found["lengths"], found["rows"], found["null"])

@@ -1,0 +1,160 @@
+"""Each recipe, whole, on the shipped sample of the world: it learns, resumes, and what it saves loads again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import sfumato
+from sfumato.recipes import codec, denoiser, pictures_words
+from sfumato.recipes.pictures_words import contrastive_loss, retrieval_at
+from sfumato.train.locked import Locked, locked_codec, locked_pictures, locked_text
+from tests.tiny import tiny_bert, tiny_bert_tokenizer
+
+QUICK = {
+    "train_batch_size": 4,
+    "lr_warmup_steps": 2,
+    "lr_cooldown_steps": 0,
+    "checkpointing_steps": 6,
+    "sample_steps": 6,
+    "logging_steps": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the three locked parts, the codec and the picture encoder made by their recipes."""
+    folder = tmp_path_factory.mktemp("base")
+    tiny_bert().save_pretrained(folder / "text_encoder")
+    tiny_bert_tokenizer(folder / "tokenizer").save_pretrained(folder / "tokenizer")
+    codec.main(
+        codec.Config(
+            output_dir=folder / "codec", max_train_steps=12, width=8, scenes=40, world="sample", ema_decay=0.5, **QUICK
+        )
+    )
+    pictures_words.main(
+        pictures_words.Config(
+            output_dir=folder / "pictures_words",
+            text=folder,
+            max_train_steps=12,
+            hidden=64,
+            layers=1,
+            patch=16,
+            scenes=40,
+            world="sample",
+            **QUICK,
+        )
+    )
+    return folder
+
+
+def losses(run: Path) -> list[float]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_the_codec_learns_and_its_latents_have_unit_variance(base: Path):
+    assert losses(base / "codec")[-1] < 0.8 * losses(base / "codec")[0]
+    trained = locked_codec(base / "codec" / "vae")
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    assert trained.encode(images).shape == (2, 4, 16, 16)
+    assert trained.vae.config.scaling_factor != 1
+    card = (base / "codec" / "vae" / "README.md").read_text()
+    assert "sfumato train codec" in card and "PSNR" in card and "data hash" in card
+
+
+def test_the_picture_encoder_gives_unit_vectors_of_the_text_width(base: Path):
+    encoder = locked_pictures(base / "pictures_words" / "pictures")
+    vectors = encoder(torch.zeros(3, 3, 64, 64))
+    assert vectors.shape == (3, 32)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
+
+
+def denoiser_config(base: Path, run: Path) -> denoiser.Config:
+    return denoiser.Config(
+        output_dir=run,
+        text=base,
+        codec=base / "codec" / "vae",
+        pictures=base / "pictures_words" / "pictures",
+        max_train_steps=12,
+        width=32,
+        scenes=24,
+        neighbours=2,
+        world="sample",
+        counts=0.2,
+        **QUICK,
+    )
+
+
+def test_the_denoiser_trains_resumes_and_loads(base: Path, tmp_path: Path):
+    settings = denoiser_config(base, tmp_path)
+    denoiser.main(replace(settings, max_train_steps=6))
+    denoiser.main(replace(settings, resume_from_checkpoint="latest"))
+    folder = tmp_path / "emoji-00000012"
+    assert (tmp_path / "samples" / "step-00000012.png").is_file()
+    assert all(file.stat().st_size <= 15e6 for file in folder.rglob("*"))
+    parts = sfumato.load(folder)
+    pictures = sfumato.text_to_image(parts, ["a red apple"], seeds=[0], steps=2)
+    assert pictures.shape == (1, 3, 64, 64) and bool(pictures.isfinite().all())
+    card = json.loads((folder / "training.json").read_text())
+    assert card["steps"] == 12 and card["images seen"] == 48 and "--width 32" in card["command"]
+
+
+def test_the_prepared_set_is_computed_once_and_again_when_a_part_changes(base: Path, tmp_path: Path):
+    settings = replace(denoiser_config(base, tmp_path), max_train_steps=1)
+    denoiser.main(settings)
+    first = sorted(tmp_path.glob("prepared-*"))
+    denoiser.main(replace(settings, max_train_steps=2, resume_from_checkpoint="latest"))
+    assert sorted(tmp_path.glob("prepared-*")) == first
+    denoiser.main(replace(settings, max_train_steps=3, scenes=25, resume_from_checkpoint="latest"))
+    assert len(sorted(tmp_path.glob("prepared-*"))) == 2
+
+
+def test_a_missing_part_names_what_makes_it(base: Path, tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="sfumato train codec"):
+        Locked.load(base, tmp_path / "nothing", base)
+    with pytest.raises(FileNotFoundError, match="take_minilm"):
+        locked_text(tmp_path)
+
+
+def test_contrastive_loss_of_orthonormal_pairs():
+    """log(1 + (B - 1) exp(-scale)) for matched orthonormal vectors; log B when all are alike."""
+    eye, scale = torch.eye(5), torch.tensor(3.0)
+    expected = torch.log(1 + 4 * torch.exp(-scale))
+    assert torch.allclose(contrastive_loss(eye, eye, scale), expected)
+    pictures = torch.ones(5, 5) / 5**0.5
+    assert torch.allclose(contrastive_loss(pictures, eye, scale), torch.tensor(5.0).log())
+
+
+def test_contrastive_loss_does_not_depend_on_order_and_clips_its_scale():
+    pictures, texts = (torch.nn.functional.normalize(torch.randn(6, 8), dim=1) for _ in range(2))
+    order = torch.randperm(6)
+    scale = torch.tensor(5.0)
+    assert torch.allclose(
+        contrastive_loss(pictures, texts, scale), contrastive_loss(pictures[order], texts[order], scale)
+    )
+    assert contrastive_loss(pictures, texts, torch.tensor(100.0)) == contrastive_loss(
+        pictures, texts, torch.tensor(1e4)
+    )
+
+
+def test_contrastive_loss_is_the_same_under_autocast():
+    pictures, texts = (torch.nn.functional.normalize(torch.randn(6, 384), dim=1) for _ in range(2))
+    plain = contrastive_loss(pictures, texts, torch.tensor(20.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(contrastive_loss(pictures, texts, torch.tensor(20.0)), plain, atol=1e-4)
+
+
+def test_equal_captions_in_a_batch_are_all_right_answers():
+    texts = torch.eye(3)[[0, 0, 1]]
+    assert contrastive_loss(texts, texts, torch.tensor(50.0)) < 0.7
+
+
+def test_retrieval_counts_rank_of_the_own_text():
+    texts = torch.eye(4)
+    pictures = torch.nn.functional.normalize(torch.eye(4) + 2 * torch.eye(4).roll(1, 1), dim=1)
+    assert retrieval_at(texts, texts, 1) == 1
+    assert retrieval_at(pictures, texts, 1) == 0
+    assert retrieval_at(pictures, texts, 2) == 1
