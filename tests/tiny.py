@@ -1,7 +1,6 @@
 """Tiny real components with random weights, and whole checkpoint folders made of them; deterministic and offline.
 
-Pictures are 32 x 32, latents 4 x 16 x 16, text states 32 wide. Every builder seeds its own weights and leaves torch's
-global generator as it was.
+Pictures are 32 x 32, latents 4 x 16 x 16, text states 32 wide. Builders leave torch's global generator as it was.
 """
 
 from __future__ import annotations
@@ -141,12 +140,8 @@ def tiny_clip_tokenizer(folder: Path, *, pad: str = "<|endoftext|>") -> CLIPToke
     vocab, merges = _clip_vocabulary()
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    specials = {
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "unk_token": "<|endoftext|>",
-        "pad_token": pad,
-    }
+    end = "<|endoftext|>"
+    specials = {"bos_token": "<|startoftext|>", "eos_token": end, "unk_token": end, "pad_token": pad}
     (folder / "special_tokens_map.json").write_text(json.dumps(specials))
     settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True, **specials}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -228,7 +223,6 @@ def write_emoji(folder: Path) -> Path:
     tiny_bert_tokenizer(folder / "tokenizer")
     index = {
         "_class_name": "StableDiffusionPipeline",
-        "_diffusers_version": "0.42.1",
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
         "text_encoder": ["transformers", "BertModel"],
@@ -301,6 +295,6 @@ def _clip_vocabulary() -> tuple[dict[str, int], list[str]]:
         for piece in pieces[1:]:
             pairs.setdefault(whole + piece, f"{whole} {piece}")
             whole += piece
-    tokens = ["!", *(c for c in alphabet if c != "!"), *(f"{c}</w>" for c in alphabet), *pairs]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    letters = [c for c in alphabet if c != "!"]
+    tokens = ["!", *letters, *(f"{c}</w>" for c in alphabet), *pairs, "<|startoftext|>", "<|endoftext|>"]
     return {token: index for index, token in enumerate(tokens)}, list(pairs.values())

@@ -62,7 +62,7 @@ def test_features_are_rooted_finite_and_independent_of_the_batch() -> None:
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
     found = features(images)
     assert found.shape == (3, WIDTH) and found.isfinite().all()
-    assert 0 <= float(found[:, :POOLED].min()) and float(found[:, :POOLED].max()) <= 6**0.5
+    assert float(found[:, :POOLED].min()) >= 0 and float(found[:, :POOLED].max()) <= 6**0.5
     torch.testing.assert_close(features(images[2:]), found[2:], rtol=1e-4, atol=1e-4)
 
 

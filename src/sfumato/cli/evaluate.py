@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from sfumato.cli.files import prepare_folder
 from sfumato.cli.generate import add_machine_flags, add_sampling_flags, check_scheduler
 from sfumato.cli.models import Model, find
-from sfumato.cli.progress import bar, say
+from sfumato.cli.progress import bar, emit, say
 from sfumato.cli.render import load_parts, make_batch
 from sfumato.cli.values import whole
 from sfumato.machine import best_dtype, usable_threads
@@ -71,7 +70,10 @@ def run(options: argparse.Namespace) -> int:
     report = _report(_columns(parts, world, judge, made, prompts, options), judge, model, recipe, options)
     for path in write_report(report, options.output, options.name):
         say(str(path), quiet=options.quiet)
-    print(json.dumps({**asdict(report), "day": report.day.isoformat()}) if options.json else to_markdown(report))
+    if options.json:
+        emit({**asdict(report), "day": report.day.isoformat()})
+    else:
+        print(to_markdown(report))
     return 0
 
 
@@ -137,7 +139,8 @@ def _reconstructed(parts: Parts, real: Tensor) -> Tensor:
     import torch
 
     with torch.no_grad():
-        return torch.cat([parts.codec.decode(parts.codec.encode(part)) for part in real.split(50)])
+        made = [parts.codec.decode(parts.codec.encode(real[i : i + 50])) for i in range(0, len(real), 50)]
+        return torch.cat(made)
 
 
 def _report(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sfumato.cli.parser import Parser, UsageError
+from sfumato.cli.progress import emit
 from sfumato.cli.words import did_you_mean, printable
 
 __all__ = ["DEFAULT", "Model", "ModelError", "add_flags", "find", "installed", "run"]
@@ -110,7 +110,10 @@ def run(options: argparse.Namespace) -> int:
     """List what is installed."""
     models = installed()
     for model in models:
-        print(json.dumps(_facts(model)) if options.json else _described(model))
+        if options.json:
+            emit(_facts(model))
+        else:
+            print(_described(model))
     if not models and not options.json:
         print("No model is installed; `sfumato generate --model FOLDER` takes any folder in diffusers' layout.")
     return 0

@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         known: Any = action.choices
         if known is not None and value not in known:
-            kind = "command" if isinstance(known, dict) else "value"
+            kind = "command" if action.nargs == argparse.PARSER else "value"
             choices = [str(choice) for choice in known]
             where = "" if kind == "command" else f"{'/'.join(action.option_strings)}: "
             self.error(f"{where}no {kind} '{printable(str(value))}'{did_you_mean(str(value), choices)}")

@@ -1,15 +1,22 @@
-"""What people are told while they wait, on stderr: lines of text, and a bar for what takes longer than a second."""
+"""What is told while a command works: lines and a bar for people on stderr, JSON for programs on stdout."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sfumato.cli.words import printable
 
-__all__ = ["Advance", "bar", "say"]
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = ["Advance", "bar", "emit", "say"]
+
+_PATIENCE = 1.0
 
 
 class Advance(Protocol):
@@ -22,15 +29,20 @@ class Advance(Protocol):
 
 def say(text: str, *, quiet: bool = False) -> None:
     """A line on stderr, control characters escaped; none when quiet."""
-    if quiet:
-        return
+    if not quiet:
+        with _bars_aside():
+            print(printable(text), file=sys.stderr, flush=True)
+
+
+def emit(facts: Mapping[str, Any]) -> None:
+    """A JSON object on stdout, as one line of ASCII."""
     with _bars_aside():
-        print(printable(text), file=sys.stderr, flush=True)
+        print(json.dumps(facts), flush=True)
 
 
 @contextmanager
 def bar(total: int, what: str, unit: str, *, quiet: bool = False) -> Generator[Advance]:
-    """A progress bar with rate and time left, from the second second on; none when quiet or stderr is no terminal.
+    """A progress bar with rate and time left, once a second has passed; none when quiet or stderr is no terminal.
 
     Args:
         total: units in all, >= 0.
@@ -38,15 +50,32 @@ def bar(total: int, what: str, unit: str, *, quiet: bool = False) -> Generator[A
         unit: name of one unit, such as "step".
         quiet: whether to show nothing.
     """
+    shown: tqdm[Any] | None = None
+    done, begun = 0, time.time()
+    hidden = quiet or not sys.stderr.isatty()
+
+    def advance(units: int = 1) -> None:
+        nonlocal shown, done
+        done += units
+        if shown is None and not hidden and time.time() - begun >= _PATIENCE:
+            shown = _late_bar(total, what, unit, begun)
+        if shown is not None:
+            shown.update(done - shown.n)
+
+    try:
+        yield advance
+    finally:
+        if shown is not None:
+            shown.close()
+
+
+def _late_bar(total: int, what: str, unit: str, begun: float) -> tqdm[Any]:
+    """A bar whose rate counts from the time when the work began."""
     from tqdm import tqdm
 
-    hidden = quiet or not sys.stderr.isatty()
-    with tqdm(total=total, desc=what, unit=unit, disable=hidden, delay=1.0, leave=False, dynamic_ncols=True) as shown:
-
-        def advance(units: int = 1) -> None:
-            shown.update(units)
-
-        yield advance
+    late = tqdm(total=total, desc=what, unit=unit, leave=False, smoothing=0, dynamic_ncols=True)
+    late.start_t = begun
+    return late
 
 
 def _bars_aside() -> AbstractContextManager[None]:
@@ -55,4 +84,4 @@ def _bars_aside() -> AbstractContextManager[None]:
         return nullcontext()
     from tqdm import tqdm
 
-    return tqdm.external_write_mode(file=sys.stderr)
+    return tqdm.external_write_mode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered, slug
 from sfumato.cli.models import Model
-from sfumato.cli.progress import Advance, bar, say
+from sfumato.cli.progress import Advance, bar, emit, say
 from sfumato.metadata import Recipe, chunks
 
 if TYPE_CHECKING:
@@ -102,8 +101,7 @@ class _Writer:
             path = self._save(picture_bytes(picture, texts), slug(recipe.prompt))
             self.paths.append(path)
             if self.job.json:
-                facts = {"path": str(path), **asdict(recipe), "seconds": round(seconds / len(recipes), 3)}
-                print(json.dumps(facts), flush=True)
+                emit({"path": str(path), **asdict(recipe), "seconds": round(seconds / len(recipes), 3)})
             say(f"{path} (seed {recipe.seed})", quiet=self.job.quiet)
 
     def write_grid(self, images: Sequence[Tensor], recipes: Sequence[Recipe]) -> None:

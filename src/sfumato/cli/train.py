@@ -81,8 +81,9 @@ def config_of(config: type[Any], options: argparse.Namespace) -> Any:
     """
     given = vars(options)
     names = [field.name for field in dataclasses.fields(config) if field.init and field.name in given]
+    several = [name for name in names if isinstance(given[name], list)]
     try:
-        return config(**{name: tuple(v) if isinstance(v := given[name], list) else v for name in names})
+        return config(**{name: tuple(given[name]) if name in several else given[name] for name in names})
     except ValueError as error:
         raise UsageError(str(error)) from error
 

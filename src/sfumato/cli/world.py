@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered
 from sfumato.cli.parser import Parser
-from sfumato.cli.progress import say
+from sfumato.cli.progress import emit, say
 from sfumato.cli.values import whole
 
 __all__ = ["add_flags", "fetch", "show"]
@@ -27,7 +26,7 @@ def fetch(options: argparse.Namespace) -> int:
 
     folder = fill_cache(options.source, options.cache, say=lambda text: say(text, quiet=options.quiet))
     if options.json:
-        print(json.dumps({"path": str(folder)}))
+        emit({"path": str(folder)})
     return 0
 
 
@@ -44,7 +43,7 @@ def show(options: argparse.Namespace) -> int:
     path = save_numbered(picture_bytes(sheet, {}), options.output, "scenes", first, force=options.force)
     say(str(path), quiet=options.quiet)
     if options.json:
-        print(json.dumps({"path": str(path), "seed": options.seed, "count": options.count, "split": options.split}))
+        emit({"path": str(path), "seed": options.seed, "count": options.count, "split": options.split})
     return 0
 
 

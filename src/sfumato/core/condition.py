@@ -75,7 +75,14 @@ class Condition:
         return replace(self, **fields)
 
     def rows(self, index: slice | Tensor | Sequence[int]) -> Condition:
-        """The images at ``index``, in that order; an index may repeat, so ``rows([0] * 4)`` serves four images."""
+        """The images at ``index``, in that order.
+
+        Args:
+            index: a slice, or numbers in [0, B), shape (N,); they may repeat, so ``rows([0] * 4)`` serves four images.
+
+        Returns:
+            a condition for those N images.
+        """
         return self._map(lambda value: value[index])
 
     def to(self, target: torch.device | str | torch.dtype) -> Condition:

@@ -90,6 +90,9 @@ class EditableProcessor:
 
         Returns:
             the new hidden states, of their shape.
+
+        Raises:
+            ValueError: an edit bypasses cross-attention, or Q is no grid of x.
         """
         hidden = hidden_states if attn.spatial_norm is None else attn.spatial_norm(hidden_states, temb)
         if hidden.ndim == 4:

@@ -90,7 +90,11 @@ class DiscreteSchedule:
         return _preserving((high - 1 + share).clamp(0, self.steps - 1), log_snr.sigmoid())
 
     def time_at(self, position: Tensor) -> Tensor:
-        """The time at a position in [1, T]: the nearest whole position (ties to even) less one."""
+        """The time () or (B,) at a position in [1, T]: the nearest whole position (ties to even) less one.
+
+        Raises:
+            ValueError: a position outside that range.
+        """
         return _within(position, 1, self.steps, "position").round() - 1
 
     def draw(self, count: int, noise: Noise) -> Level:
@@ -154,7 +158,11 @@ class CosineSchedule:
         return _preserving(_within(time, 0, self.steps - 1, "time of this ratio"), alpha_squared)
 
     def time_at(self, position: Tensor) -> Tensor:
-        """The time at a position in [1, steps]: one less."""
+        """The time () or (B,) at a position in [1, steps]: one less.
+
+        Raises:
+            ValueError: a position outside that range.
+        """
         return _within(position, 1, self.steps, "position") - 1
 
     def draw(self, count: int, noise: Noise) -> Level:
@@ -206,12 +214,20 @@ class FlowSchedule:
         return Level(time, 1 - time / self.steps, time / self.steps)
 
     def at_ratio(self, ratio: Tensor) -> Level:
-        """The level whose sigma / alpha is ``ratio``, () or (B,), >= 0 and finite."""
+        """The level whose sigma / alpha is ``ratio``, () or (B,), >= 0 and finite.
+
+        Raises:
+            ValueError: a negative ratio.
+        """
         ratio = _within(ratio, 0, math.inf, "ratio")
         return self.at(ratio / (1 + ratio) * self.steps)
 
     def time_at(self, position: Tensor) -> Tensor:
-        """The time at a position in (0, steps], shifted."""
+        """The time () or (B,) at a position in (0, steps], shifted.
+
+        Raises:
+            ValueError: a position outside that range.
+        """
         share = _within(position, 0, self.steps, "position") / self.steps
         return self.shift * share / (1 + (self.shift - 1) * share) * self.steps
 
