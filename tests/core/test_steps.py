@@ -16,7 +16,7 @@ from torch import Tensor
 from sfumato.core.level import Level, Schedule
 from sfumato.core.noise import Noise
 from sfumato.core.path import Path, backwards, bumps, leading, linspace, trailing, uniform_log_snr
-from sfumato.core.predict import to_x0
+from sfumato.core.predict import to_noise, to_x0
 from sfumato.core.sample import sample
 from sfumato.core.schedules import CosineSchedule, DiscreteSchedule, FlowSchedule
 from sfumato.core.steps import Ddim, Dpmpp2M, EulerAncestral, Heun, Renoising, Step, goes_up, move
@@ -102,6 +102,29 @@ def test_inversion_reaches_noise_and_sampling_comes_back() -> None:
     assert inverted.std().item() == pytest.approx(1, abs=0.05)
     back = sample(Gaussian(), inverted, path, Ddim(), noise=noise)
     assert (back - x0).abs().max() < 0.06
+
+
+def test_the_error_of_inversion_falls_with_the_number_of_steps() -> None:
+    noise, data = Noise(range(4)), Gaussian()
+    x0 = 0.7 + 0.3 * noise((4, 500)).double()
+    errors = []
+    for steps in (50, 100, 200, 400):
+        path = _fixed_range(scaled_linear(), steps)
+        inverted = sample(data, x0, backwards(path), Ddim(), noise=noise)
+        errors.append((sample(data, inverted, path, Ddim(), noise=noise) - x0).abs().max().item())
+    assert all(fine < 0.7 * coarse for coarse, fine in zip(errors, errors[1:], strict=False))
+
+
+def test_a_fixed_point_of_the_upward_step_is_the_exact_inverse() -> None:
+    low, high = scaled_linear().at(torch.tensor(100.0)), scaled_linear().at(torch.tensor(150.0))
+    clean = _start()
+    x = clean
+    for _ in range(100):
+        noise = to_noise(x, _denoise(x, high), high)
+        x = high.alpha / low.alpha * (clean - low.sigma * noise) + high.sigma * noise
+    torch.testing.assert_close(_run([high, low], Ddim(), x), clean, rtol=0, atol=1e-8)
+    plain = _run([low, high], Ddim(), clean)
+    assert (_run([high, low], Ddim(), plain) - clean).abs().max() > 1e-3
 
 
 def test_resampling_keeps_the_distribution() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import sfumato
+from sfumato.checkpoints.load import load_pictures
 from sfumato.recipes import codec, denoiser, pictures_words
 from sfumato.recipes.pictures_words import contrastive_loss, retrieval_at
 from sfumato.train.locked import Locked, locked_codec, locked_pictures, locked_text
@@ -98,6 +99,8 @@ def test_the_denoiser_trains_resumes_and_loads(base: Path, tmp_path: Path):
     parts = sfumato.load(folder)
     pictures = sfumato.text_to_image(parts, ["a red apple"], seeds=[0], steps=2)
     assert pictures.shape == (1, 3, 64, 64) and bool(pictures.isfinite().all())
+    encoder = load_pictures(folder)
+    assert encoder is not None and encoder(pictures).shape == (1, 32)
     card = json.loads((folder / "training.json").read_text())
     assert card["steps"] == 12 and card["images seen"] == 48 and "--width 32" in card["command"]
 

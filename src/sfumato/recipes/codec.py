@@ -57,17 +57,17 @@ def build(config: Config) -> nn.Module:
     import torch
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    widths = (config.width, 2 * config.width, 4 * config.width)
-    vae: Any = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=widths,
-        layers_per_block=1,
-        latent_channels=config.latent_channels,
-        norm_num_groups=8,
-        sample_size=64,
-        scaling_factor=1.0,
-    )
+    settings: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "block_out_channels": (config.width, 2 * config.width, 4 * config.width),
+        "layers_per_block": 1,
+        "latent_channels": config.latent_channels,
+        "norm_num_groups": 8,
+        "sample_size": 64,
+        "scaling_factor": 1.0,
+    }
+    vae: Any = AutoencoderKL(**settings)
     with torch.no_grad():
         vae.quant_conv.bias[config.latent_channels :] = FIRST_LOG_VARIANCE
     return vae

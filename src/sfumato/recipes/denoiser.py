@@ -115,17 +115,18 @@ def build(config: Config, channels: int, context: int) -> nn.Module:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     widths = (config.width, 3 * config.width, 5 * config.width)
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=channels,
-        out_channels=channels,
-        down_block_types=("CrossAttnDownBlock2D",) * 3,
-        up_block_types=("CrossAttnUpBlock2D",) * 3,
-        block_out_channels=widths,
-        layers_per_block=1,
-        cross_attention_dim=context,
-        attention_head_dim=tuple(max(1, width // 64) for width in widths),
-    )
+    settings: dict[str, Any] = {
+        "sample_size": 16,
+        "in_channels": channels,
+        "out_channels": channels,
+        "down_block_types": ("CrossAttnDownBlock2D",) * 3,
+        "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+        "block_out_channels": widths,
+        "layers_per_block": 1,
+        "cross_attention_dim": context,
+        "attention_head_dim": tuple(max(1, width // 64) for width in widths),
+    }
+    return UNet2DConditionModel(**settings)
 
 
 def parts_around(unet: Any, locked: Locked) -> Parts:

@@ -37,8 +37,8 @@ class Ema:
     def update(self, count: int) -> None:
         """Take in the present weights; ``count`` is the number of updates before this one."""
         decay = min(self.decay, (1 + count) / (10 + count))
-        weights = [value.float() for value in self._averaged().values()]
-        torch._foreach_lerp_(list(self.average.values()), weights, 1 - decay)
+        for name, value in self._averaged().items():
+            self.average[name].lerp_(value.float(), 1 - decay)
 
     @torch.no_grad()
     def restore(self, average: Mapping[str, Tensor]) -> None:

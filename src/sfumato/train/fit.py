@@ -149,7 +149,7 @@ class _Run:
             with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
                 named = loss_of_batch(self.prepared, batch_at(number), noise)
             self.accelerator.backward(named["loss"] / each)
-        norm = self.accelerator.clip_grad_norm_(self.weights, config.max_grad_norm)
+        norm: Any = self.accelerator.clip_grad_norm_(self.weights, config.max_grad_norm)
         values = {name: float(value.detach()) for name, value in named.items()}
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(
