@@ -34,7 +34,7 @@ docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
 
 results: $(VENV)/.dev bench
-	$(BIN)/sfumato evaluate --output docs/results --name evaluation
+	$(BIN)/sfumato evaluate --output docs/results
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/sampling_loop.py --write $(BENCH)
@@ -69,7 +69,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.dev: $(VENV)/.installed
 	@echo "installing the tools for tests"
-	@$(INSTALL) --editable '.[dev,train,judge]' 'pyright[nodejs]'
+	@$(INSTALL) --editable '.[dev,train,judge]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

@@ -1,7 +1,7 @@
 """Whole processes: `sfumato generate` with the embedded model, and `sfumato --help`.
 
-The peer is a Python that imports torch and diffusers' U-Net class and does nothing with them: what any program that runs a
-diffusion model has to wait for.
+The peer is a Python that imports torch and diffusers' U-Net class and does nothing with them: what any program that
+runs a diffusion model has to wait for.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
         seconds = interleaved(process(generate), peer, options.repeats)
         if not list(Path(folder).glob("*.png")):
             raise RuntimeError("sfumato generate wrote no picture")
-        help_seconds, _ = interleaved(process([*sfumato, "--help"]), process([sys.executable, "-c", ""]), options.repeats)
+        help_seconds, _ = interleaved(process([*sfumato, "--help"]), peer, options.repeats)
     words = [word for word in sys.argv[1:] if word != "--write"]
     report = Report(
         title="Cold start of the command line",

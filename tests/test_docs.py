@@ -1,4 +1,4 @@
-"""Every Python block of the README, of CONTRIBUTING and of the pages runs, and every link between them leads somewhere."""
+"""Every Python block of README, CONTRIBUTING and the pages runs, and every link between them leads somewhere."""
 
 from __future__ import annotations
 

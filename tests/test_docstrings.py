@@ -17,7 +17,14 @@ TENSORS = re.compile(r"\b(?:Tensor|NDArray|Rgba|Floats)\b")
 RAISES = re.compile(r"^Raises:$|^ *raises? ", re.MULTILINE | re.IGNORECASE)
 METHODS = ("attention", "guidance", "flows")
 _NO_PAPER = {"flows/evaluate_model.py"}
-_OF_PROTOCOLS = {"AttributeError", "NotImplementedError", "StopIteration", "SystemExit", "UsageError", "ArgumentTypeError"}
+_OF_PROTOCOLS = {
+    "AttributeError",
+    "NotImplementedError",
+    "StopIteration",
+    "SystemExit",
+    "UsageError",
+    "ArgumentTypeError",
+}
 """What Python, argparse and the command line (every command of it may refuse its arguments) ask for."""
 
 
@@ -44,7 +51,9 @@ def test_methods_name_their_paper_and_their_cost(module: Module) -> None:
         pytest.skip("no method")
     text = _all_docstrings(module)
     assert re.search(r"^ *Papers?: \S", text, re.MULTILINE), f"{module.name} names no paper"
-    assert re.search(r"^ *Forwards per (?:step|call): ", text, re.MULTILINE), f"{module.name} does not say what it costs"
+    assert re.search(r"^ *Forwards per (?:step|call): ", text, re.MULTILINE), (
+        f"{module.name} does not say what it costs"
+    )
 
 
 def test_papers_can_be_found() -> None:

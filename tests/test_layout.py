@@ -177,9 +177,13 @@ def _length(function: Function) -> int:
 
 def _offered(module: Module) -> list[str] | None:
     for node in module.tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
-            return list(ast.literal_eval(node.value))  # pyright: ignore
+        match node:
+            case ast.Assign(targets=[ast.Name("__all__")], value=value):
+                return list(ast.literal_eval(value))
+            case ast.AnnAssign(target=ast.Name("__all__"), value=ast.expr() as value):
+                return list(ast.literal_eval(value))
+            case _:
+                pass
     return None
 
 

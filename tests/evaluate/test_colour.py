@@ -43,3 +43,14 @@ def test_measured_on_real_things(background: str) -> None:
     assert shown_colours(images, foreground(images)) == ["red", "green", "purple", "yellow"]
     worn = torch.stack([wear(image, seed) for seed, image in enumerate(images)])
     assert shown_colours(worn, foreground(worn)) == ["red", "green", "purple", "yellow"]
+
+
+def test_the_rim_of_a_thing_does_not_count_unless_there_is_nothing_else() -> None:
+    images, mask = blank()[None], torch.zeros(1, 64, 64, dtype=torch.bool)
+    mask[:, 20:30, 20:30] = True
+    images[:, :, 20:30, 20:30] = torch.tensor([0.9, -0.8, -0.8])[:, None, None]
+    images[:, :, 22:28, 22:28] = torch.tensor([-0.8, -0.2, 0.9])[:, None, None]
+    assert shown_colours(images, mask) == ["blue"]
+    thin = torch.zeros_like(mask)
+    thin[:, 20:22, 20:30] = True
+    assert shown_colours(images, thin) == ["red"]

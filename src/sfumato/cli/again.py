@@ -27,7 +27,11 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make a picture once more."""
+    """Make a picture once more.
+
+    Raises:
+        MetadataError: the picture carries no recipe that can be followed; the sentence names the picture.
+    """
     if not options.picture.is_file():
         raise UsageError(f"there is no picture {options.picture}")
     texts = read_text_chunks(options.picture, frozenset({JSON_CHUNK, A1111_CHUNK}))

@@ -32,6 +32,9 @@ class Report:
         settings: whatever else fixes the numbers (seeds, steps, hashes), printed as a list.
         day: date of the measurement.
         versions: package -> version.
+
+    Raises:
+        ValueError: a row with another number of cells than there are columns.
     """
 
     title: str

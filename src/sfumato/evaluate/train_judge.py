@@ -29,7 +29,7 @@ from sfumato.world.store import STYLES, World, cache_path, open_world
 
 __all__ = ["JudgeConfig", "judge_folder", "judge_of_world", "main", "measure_judge", "train_judge"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from the same judge. No generator with this codec can be expected to do better t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sfumato.checkpoints.load import load, load_pictures
 from sfumato.checkpoints.parts import Parts
-from sfumato.core.image import grid
+from sfumato.core.image import grid, resize
 from sfumato.encoders.image import sentences
 from sfumato.evaluate.agreement import cosine
 from sfumato.evaluate.judge import Judge
@@ -41,8 +41,12 @@ class EvaluationSettings:
         steps: sampling steps, >= 1.
         guidance: scale; 1 is no guidance.
         scheduler: short name or a class name of diffusers.
+        negative: what all pictures move away from.
+        interval: shares of the path between which guidance is on; None: always.
+        rescale: share of the guided output that gets the contrast of the conditional one.
         seed: of the first picture; picture i has seed + i.
         batch: pictures made at once; memory and speed only.
+        max_rows: most rows of one forward pass; None is no limit.
         dtype: weights' dtype while generating; None for float32.
 
     Raises:
@@ -54,8 +58,12 @@ class EvaluationSettings:
     steps: int = 20
     guidance: float = 4.0
     scheduler: str = "ddim"
+    negative: str = ""
+    interval: tuple[float, float] | None = None
+    rescale: float = 0.0
     seed: int = 0
     batch: int = 25
+    max_rows: int | None = None
     dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
@@ -76,7 +84,7 @@ def evaluate_model(
     """Scores a checkpoint and writes ``evaluation.md``, ``evaluation.json`` and ``evaluation.png`` into a folder.
 
     Args:
-        name_or_path: "emoji", or a folder in diffusers' layout whose pictures are 64 x 64.
+        name_or_path: "emoji", or a folder in diffusers' layout; pictures of another size are scaled to 64 x 64.
         folder: made if missing; former results in it are replaced.
         settings: how pictures are made.
         world: where prompts and real pictures come from; the user's cache if None.
@@ -91,12 +99,11 @@ def evaluate_model(
         CheckpointError: the checkpoint cannot be loaded.
         WorldError: the emoji pictures are not there.
         WeightsError: the extra "judge" is not installed.
-        ValueError: the checkpoint makes pictures of another size.
+        ValueError: the world is too small for so many prompts.
     """
     known = open_world() if world is None else world
     parts = load(name_or_path, settings.dtype)
-    if parts.size != (64, 64):
-        raise ValueError(f"the world's pictures are 64 x 64; this checkpoint makes {parts.size[0]} x {parts.size[1]}")
+    parts = replace(parts, model=replace(parts.model, max_rows=settings.max_rows))
     knower = judge_of_world(known, judge or JudgeConfig(), say)
     prompts = evaluation_prompts(known, settings.count)
     real = real_pictures(known, prompts)
@@ -144,9 +151,12 @@ def generated_pictures(
                 steps=settings.steps,
                 guidance=settings.guidance,
                 scheduler=settings.scheduler,
+                negative=settings.negative,
+                interval=settings.interval,
+                rescale=settings.rescale,
             )
         )
-    return torch.cat(made).cpu()
+    return resize(torch.cat(made).cpu(), 64, 64).clamp(-1, 1)
 
 
 def _reconstructed(parts: Parts, images: Tensor, batch: int) -> Tensor:
@@ -198,6 +208,9 @@ def _settings(world: World, settings: EvaluationSettings) -> dict[str, str | int
         "steps": settings.steps,
         "guidance": settings.guidance,
         "scheduler": settings.scheduler,
+        "negative": settings.negative or "none",
+        "guidance interval": "{:g}:{:g}".format(*(settings.interval or (0, 1))),
+        "rescale": settings.rescale,
         "seeds": f"{settings.seed}..{settings.seed + settings.count - 1}",
         "dtype": str(settings.dtype or torch.float32).removeprefix("torch."),
         "world": world.digest[:16],

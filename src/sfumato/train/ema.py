@@ -42,7 +42,7 @@ class Ema:
 
     @torch.no_grad()
     def restore(self, average: Mapping[str, Tensor]) -> None:
-        """Take the averages of a checkpoint."""
+        """Take the averages of a checkpoint, each of the shape (...) of the weight of that name."""
         for name, value in self.average.items():
             value.copy_(average[name])
 

@@ -65,7 +65,11 @@ def locked_text(folder: Path) -> TextEncoder:
     for part in ("text_encoder", "tokenizer"):
         _check(folder / part, "tools/take_minilm.py")
     module: Any = BertModel.from_pretrained(
-        folder / "text_encoder", add_pooling_layer=False, local_files_only=True, dtype=torch.float32
+        folder / "text_encoder",
+        add_pooling_layer=False,
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=torch.float32,
     )
     tokenizer = BertTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     return TextEncoder((TokenEncoder(tokenizer, _lock(module), whole_length=False),))
@@ -78,7 +82,13 @@ def locked_codec(folder: Path) -> LatentCodec:
         FileNotFoundError: there is no such folder.
     """
     _check(folder, "'sfumato train codec'")
-    return LatentCodec(_lock(AutoencoderKL.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)))
+    return LatentCodec(
+        _lock(
+            AutoencoderKL.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
+            )
+        )
+    )
 
 
 def locked_pictures(folder: Path) -> PictureEncoder:
@@ -89,7 +99,11 @@ def locked_pictures(folder: Path) -> PictureEncoder:
     """
     _check(folder, "'sfumato train pictures_words'")
     return PictureEncoder(
-        _lock(CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True, dtype=torch.float32))
+        _lock(
+            CLIPVisionModelWithProjection.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            )
+        )
     )
 
 

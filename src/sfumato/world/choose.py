@@ -101,7 +101,11 @@ def choose(world: World, seed: int, index: int, config: SceneConfig) -> SceneSpe
 
 
 def choose_with(random: Generator, world: World, config: SceneConfig) -> SceneSpec:
-    """The same from a given random stream, of which it takes as much as it needs."""
+    """The same from a given random stream, of which it takes as much as it needs.
+
+    Raises:
+        ValueError: a family draws hardly any concept of the vocabulary.
+    """
     style = STYLES[random.integers(len(STYLES))]
     kind = KINDS[bisect(list(accumulate(config.weights)), random.random() * sum(config.weights))]
     objects, relation = _objects(world, kind, style, config, random)
@@ -129,7 +133,11 @@ def _objects(
 
 
 def some_concept(world: World, style: str, config: SceneConfig, random: Generator) -> Concept:
-    """A concept of the vocabulary that the family draws, all alike likely."""
+    """A concept of the vocabulary that the family draws, all alike likely.
+
+    Raises:
+        ValueError: the family draws hardly any concept of the vocabulary.
+    """
     pool = world.core if config.vocabulary == "core" else world.concepts
     for _ in range(_MANY_TRIES):
         concept = pool[int(random.integers(len(pool)))]
