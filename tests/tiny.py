@@ -20,8 +20,12 @@ from torch import nn
 from transformers.models.bert.configuration_bert import BertConfig
 from transformers.models.bert.modeling_bert import BertModel
 from transformers.models.bert.tokenization_bert import BertTokenizer
-from transformers.models.clip.configuration_clip import CLIPTextConfig
-from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
+from transformers.models.clip.configuration_clip import CLIPTextConfig, CLIPVisionConfig
+from transformers.models.clip.modeling_clip import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionModelWithProjection,
+)
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 __all__ = [
@@ -187,6 +191,14 @@ def tiny_bert(*, seed: int = 4) -> BertModel:
         return _wide(BertModel(config).eval())
 
 
+def tiny_picture_encoder(*, seed: int = 5) -> CLIPVisionModelWithProjection:
+    """A vision transformer of 64 x 64 pictures into the width of :func:`tiny_bert`."""
+    settings = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with seeded(seed):
+        config = CLIPVisionConfig(**settings, image_size=64, patch_size=16, projection_dim=TEXT_WIDTH)
+        return CLIPVisionModelWithProjection(config).eval()
+
+
 def write_sd1(folder: Path) -> Path:
     """A folder like Stable Diffusion 1.5: noise prediction, CLIP with quick-GELU, PNDM settings."""
     return _write_sd(folder, SD1_SCHEDULER, tiny_clip(), "<|endoftext|>")
@@ -217,7 +229,7 @@ def write_sdxl(folder: Path) -> Path:
 
 def write_emoji(folder: Path) -> Path:
     """A folder like the embedded one: BERT states as context, v-prediction, cosine schedule, trailing spacing."""
-    parts = {"unet": tiny_unet(), "vae": tiny_vae(), "text_encoder": tiny_bert()}
+    parts = {"unet": tiny_unet(), "vae": tiny_vae(), "text_encoder": tiny_bert(), "pictures": tiny_picture_encoder()}
     for name, module in parts.items():
         module.save_pretrained(folder / name)
     tiny_bert_tokenizer(folder / "tokenizer")
@@ -228,7 +240,7 @@ def write_emoji(folder: Path) -> Path:
         "text_encoder": ["transformers", "BertModel"],
         "tokenizer": ["transformers", "BertTokenizer"],
         "scheduler": ["diffusers", "DDIMScheduler"],
-        "pictures": ["transformers", "VisionTextDualEncoderModel"],
+        "pictures": ["transformers", "CLIPVisionModelWithProjection"],
     }
     (folder / "model_index.json").write_text(json.dumps(index))
     return _with_scheduler(folder, EMOJI_SCHEDULER)

@@ -104,6 +104,7 @@ def evaluate_model(
     known = open_world() if world is None else world
     parts = load(name_or_path, settings.dtype)
     parts = replace(parts, model=replace(parts.model, max_rows=settings.max_rows))
+    agreement = picture_agreement(parts, name_or_path)
     knower = judge_of_world(known, judge or JudgeConfig(), say)
     prompts = evaluation_prompts(known, settings.count)
     real = real_pictures(known, prompts)
@@ -114,7 +115,6 @@ def evaluate_model(
     }
     say("judging")
     reference = reference_of_world(known, knower, settings.count, settings.reference)
-    agreement = picture_agreement(parts, name_or_path)
     scores = [score(images, prompts, knower, reference, agreement) for images in sources.values()]
     report = Report(
         title=f"{parts.name} on {settings.count} prompts of the emoji world",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sfumato.checkpoints.parts import Parts
     from sfumato.core.noise import Noise
+    from sfumato.encoders.image import PictureEncoder
     from sfumato.train.fit import FitReport
     from sfumato.train.locked import Locked
     from sfumato.world.scene import SceneConfig
@@ -182,10 +183,10 @@ def main(config: Config) -> None:
         pictures = text_to_image(parts, LOOK, seeds=range(len(LOOK)), steps=15, guidance=3.0)
         return grid(pictures, columns=8, labels=LOOK)
 
-    ship(config, parts, fit(unet, loss, order.indices, config, sample=look), data.key)
+    ship(config, parts, locked.pictures, fit(unet, loss, order.indices, config, sample=look), data.key)
 
 
-def ship(config: Config, parts: Parts, report: FitReport, data: str) -> Path:
+def ship(config: Config, parts: Parts, pictures: PictureEncoder, report: FitReport, data: str) -> Path:
     """Save the checkpoint in half precision and files of at most 15 MB, with the picture encoder and the card.
 
     Returns:
@@ -202,7 +203,8 @@ def ship(config: Config, parts: Parts, report: FitReport, data: str) -> Path:
     target = config.output_dir / f"emoji-{report.steps:08d}"
     shutil.rmtree(target, ignore_errors=True)
     save(parts, target, dtype=torch.float16, shard_size="15MB")
-    shutil.copytree(config.pictures, target / "pictures")
+    pictures.module.half().save_pretrained(target / "pictures", max_shard_size="15MB")
+    shutil.copy(config.pictures / "README.md", target / "pictures")
     index = json.loads((target / "model_index.json").read_text())
     index["pictures"] = ["transformers", "CLIPVisionModelWithProjection"]
     (target / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

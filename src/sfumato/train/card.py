@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ def command(name: str, config: FitConfig) -> str:
     """The command line that repeats a run: the recipe's name and every setting that is not its default."""
     plain = type(config)()
     changed = [
-        f"--{field.name} {getattr(config, field.name)}"
+        f"--{field.name} {_told(getattr(config, field.name))}"
         for field in fields(config)
         if getattr(config, field.name) != getattr(plain, field.name) and field.name != "resume_from_checkpoint"
     ]
@@ -46,7 +47,7 @@ def write_card(
     """
     import json
 
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+    settings = {key: _told(value) for key, value in asdict(config).items()}
     facts = {
         "recipe": name,
         "command": command(name, config),
@@ -88,3 +89,13 @@ def write_card(
         )
     )
     return card
+
+
+def _told(value: Any) -> Any:
+    """A setting as a card tells it: of a path, what lies below the working or home folder."""
+    if not isinstance(value, Path):
+        return value
+    for base in (Path.cwd(), Path.home()):
+        if value.is_relative_to(base):
+            return str(value.relative_to(base))
+    return str(Path(*value.parts[-2:])) if value.is_absolute() else str(value)
