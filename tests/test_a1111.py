@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from sfumato.a1111 import Written, join, short_name, split
+from sfumato.a1111 import SAMPLERS, Written, join, short_name, split
+from sfumato.samplers.names import SHORT_NAMES
 
 TEXT = """a cat, (sitting:1.2)
 on a mat
@@ -52,3 +53,8 @@ def test_hostile_lines_take_no_time(line: str) -> None:
 def test_names_of_samplers() -> None:
     assert short_name("dpm++ 2m") == "dpmpp_2m"
     assert short_name("DPM++ SDE") is None
+
+
+def test_the_command_line_offers_the_samplers_that_there_are() -> None:
+    """SAMPLERS repeats the short names where torch must not be imported."""
+    assert set(SAMPLERS) == set(SHORT_NAMES)
