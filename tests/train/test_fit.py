@@ -66,11 +66,13 @@ def assert_same(a: dict[str, dict[str, Tensor]], b: dict[str, dict[str, Tensor]]
             assert torch.equal(a[group][name], b[group][name]), (group, name)
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_fifty_and_fifty_steps_are_a_hundred(tmp_path: Path, precision: str):
-    run(config(tmp_path / "whole", mixed_precision=precision))
-    run(config(tmp_path / "parts", mixed_precision=precision, max_train_steps=50))
-    run(config(tmp_path / "parts", mixed_precision=precision, resume_from_checkpoint="latest"))
+@pytest.mark.parametrize(("precision", "optimizer"), [("no", "adamw"), ("bf16", "adamw"), ("no", "muon")])
+def test_fifty_and_fifty_steps_are_a_hundred(tmp_path: Path, precision: str, optimizer: str):
+    settings = config(tmp_path / "whole", mixed_precision=precision, optimizer=optimizer)
+    parts = replace(settings, output_dir=tmp_path / "parts")
+    run(settings)
+    run(replace(parts, max_train_steps=50))
+    run(replace(parts, resume_from_checkpoint="latest"))
     assert_same(weights_of(tmp_path / "whole", 100), weights_of(tmp_path / "parts", 100))
 
 
@@ -186,7 +188,7 @@ def test_kill_nine_loses_at_most_the_steps_since_the_last_checkpoint(tmp_path: P
     killed, reached = tmp_path / "killed", 0
     for _ in range(3):
         child = subprocess.Popen([sys.executable, "-c", CHILD, str(killed)], stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             steps = [int(path.name.removeprefix("checkpoint-")) for path in killed.glob("checkpoint-*")]
             if steps and max(steps) > reached + 10:

@@ -40,7 +40,7 @@ class Config(FitConfig):
     output_dir: Path = flag(Path("runs/codec"), "folder of the run; the codec is saved in its subfolder vae")
     max_train_steps: int = flag(3000, "optimiser steps in all")
     train_batch_size: int = flag(32, "images a forward pass")
-    learning_rate: float = flag(2e-3, "highest learning rate of AdamW")
+    learning_rate: float = flag(2e-3, "highest learning rate")
     lr_cooldown_steps: int = flag(1000, "steps of linear fall to zero at the end of the run")
     ema_decay: float = flag(0.995, "decay of the averaged weights, the ones that are kept; 0 for no average")
     width: int = flag(32, "channels at full resolution; doubled at each of two halvings")

@@ -72,12 +72,12 @@ class Config(FitConfig):
     output_dir: Path = flag(Path("runs/denoiser"), "folder of the run; the checkpoint is saved in its subfolder")
     max_train_steps: int = flag(20000, "optimiser steps in all")
     train_batch_size: int = flag(32, "images a forward pass")
-    learning_rate: float = flag(8e-4, "highest learning rate of AdamW")
+    learning_rate: float = flag(8e-4, "highest learning rate")
     lr_warmup_steps: int = flag(300, "steps of linear rise to the highest learning rate")
     text: Path = flag(Path("runs/emoji"), "folder with the locked text_encoder and tokenizer")
     codec: Path = flag(Path("runs/codec/vae"), "folder of the trained codec")
     pictures: Path = flag(Path("runs/pictures_words/pictures"), "folder of the trained picture encoder")
-    width: int = flag(64, "channels at 16 x 16; three times as many at 8 x 8, five times at 4 x 4; a multiple of 32")
+    width: int = flag(32, "channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 32")
     text_share: float = flag(0.7, "share of images conditioned by their caption alone")
     pictures_share: float = flag(0.08, "share of images conditioned by picture tokens alone")
     both_share: float = flag(0.1, "share of images conditioned by both")
@@ -106,7 +106,7 @@ class Config(FitConfig):
 
 
 def build(config: Config, channels: int, context: int) -> nn.Module:
-    """A new ``UNet2DConditionModel`` on 16 x 16 latents, with cross-attention at 16, 8 and 4.
+    """A new ``UNet2DConditionModel`` on 16 x 16 latents, with self- and cross-attention at 8 and 4.
 
     Args:
         config: gives the width.
@@ -115,17 +115,18 @@ def build(config: Config, channels: int, context: int) -> nn.Module:
     """
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    widths = (config.width, 3 * config.width, 5 * config.width)
+    widths = (config.width, 3 * config.width, 6 * config.width)
     settings: dict[str, Any] = {
         "sample_size": 16,
         "in_channels": channels,
         "out_channels": channels,
-        "down_block_types": ("CrossAttnDownBlock2D",) * 3,
-        "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         "block_out_channels": widths,
         "layers_per_block": 1,
         "cross_attention_dim": context,
-        "attention_head_dim": tuple(max(1, width // 64) for width in widths),
+        "attention_head_dim": tuple(width // 32 for width in widths),  # diffusers' name for the number of heads
+        "norm_num_groups": 8,
     }
     return UNet2DConditionModel(**settings)
 

@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from sfumato.core.noise import Noise
@@ -28,6 +30,7 @@ from sfumato.train import checkpoint
 from sfumato.train.config import FitConfig
 from sfumato.train.ema import Ema
 from sfumato.train.log import RunLog
+from sfumato.train.optimizer import optimizers
 from sfumato.train.order import batch_seeds
 
 __all__ = ["BatchAt", "FitReport", "LossOfBatch", "Sample", "fit", "learning_rate"]
@@ -132,21 +135,21 @@ class _Run:
         self.done = 0
         self.accelerator = Accelerator()
         self.weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        betas = (0.9, config.adam_beta2)
-        optimizer = torch.optim.AdamW(self.weights, betas=betas, weight_decay=config.weight_decay, fused=True)
-        prepared, self.optimizer = self.accelerator.prepare(module, optimizer)
+        module.to(self.accelerator.device)
+        prepared, *self.optimizers = self.accelerator.prepare(module, *optimizers(module, config))
         self.prepared: nn.Module = torch.compile(prepared) if config.compile else prepared  # pyright: ignore
         self.ema = Ema(module, config.ema_decay)
 
     def step(self, loss_of_batch: LossOfBatch, batch_at: BatchAt) -> dict[str, float]:
         """One optimiser step: the named losses of its last batch, the gradient's norm and the learning rate."""
         config, each = self.config, self.config.gradient_accumulation_steps
+        device, half = self.accelerator.device.type, config.mixed_precision == "bf16"
         named: Mapping[str, Tensor] = {}
         self.module.train()
         for part in range(self.done * each, (self.done + 1) * each):
             number = part * self.accelerator.num_processes + self.accelerator.process_index
             noise = Noise(batch_seeds(config.seed, number, config.train_batch_size))
-            with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
+            with _plain_attention(device), torch.autocast(device, torch.bfloat16, enabled=half):
                 named = loss_of_batch(self.prepared, batch_at(number), noise)
             self.accelerator.backward(named["loss"] / each)
         norm: Any = self.accelerator.clip_grad_norm_(self.weights, config.max_grad_norm)
@@ -156,10 +159,11 @@ class _Run:
                 f"the loss became {values['loss']} at step {self.done}; lower learning_rate and resume"
             )
         rate = learning_rate(self.done, config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
         self.ema.update(self.done)
         self.done += 1
         return {**values, "gradient_norm": float(norm), "learning_rate": rate}
@@ -181,14 +185,19 @@ class _Run:
         """Write a checkpoint, unless this step has one."""
         if not self.accelerator.is_main_process:
             return
-        moments = self.optimizer.state_dict()["state"]
+        moments = {
+            f"{number}.{index}.{name}": value
+            for number, optimizer in enumerate(self.optimizers)
+            for index, group in optimizer.state_dict()["state"].items()
+            for name, value in group.items()
+        }
         checkpoint.write(
             self.config.output_dir,
             self.done,
             {
                 "weights": self.module.state_dict(),
                 "average": self.ema.average,
-                "optimizer": {f"{i}.{name}": value for i, group in moments.items() for name, value in group.items()},
+                "optimizer": moments,
             },
             {"step": self.done, "config": {name: str(value) for name, value in asdict(self.config).items()}},
             self.config.checkpoints_total_limit,
@@ -199,11 +208,12 @@ class _Run:
         tensors, state = checkpoint.read(folder)
         self.module.load_state_dict(tensors["weights"])
         self.ema.restore(tensors["average"])
-        moments: dict[int, dict[str, Tensor]] = {}
+        moments: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
         for key, value in tensors["optimizer"].items():
-            index, name = key.split(".", 1)
-            moments.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+            number, index, name = key.split(".", 2)
+            moments[int(number)].setdefault(int(index), {})[name] = value
+        for optimizer, held in zip(self.optimizers, moments, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": held})
         self.done = int(state["step"])
         return self.done
 
@@ -214,6 +224,11 @@ class _Run:
                 if name in self.ema.average:
                     value.copy_(self.ema.average[name])
         self.module.eval()
+
+
+def _plain_attention(device: str) -> AbstractContextManager[Any]:
+    """On a CPU, attention by matrix products: the fused kernel's backward pass takes several times as long there."""
+    return sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
 
 
 class _Stop:

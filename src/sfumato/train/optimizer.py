@@ -1,0 +1,85 @@
+"""The optimisers of a run: AdamW on everything, or Muon on weight matrices and AdamW on the rest.
+
+Muon replaces the momentum of a weight matrix by the nearest matrix with orthonormal rows or columns, so that every
+direction of a layer moves alike.
+
+Paper: Muon is Scalable for LLM Training (Liu et al., 2025), arXiv:2502.16982, section 2; Decoupled Weight Decay
+    Regularization (Loshchilov and Hutter, 2019), arXiv:1711.05101.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.train.config import FitConfig
+
+__all__ = ["MatrixMuon", "optimizers"]
+
+_FEWEST_ROWS = 16
+
+
+def optimizers(module: nn.Module, config: FitConfig) -> list[torch.optim.Optimizer]:
+    """What moves the parameters of a module that require a gradient.
+
+    Args:
+        module: on the device where it is trained.
+        config: ``optimizer``, ``learning_rate``, ``adam_beta2``, ``weight_decay``.
+
+    Returns:
+        AdamW alone; or :class:`MatrixMuon` for the weights of linear and convolution layers of 16 outputs or more, and
+        AdamW for all others.
+    """
+    matrices = _matrices(module) if config.optimizer == "muon" else []
+    known = {id(weight) for weight in matrices}
+    others = [weight for weight in module.parameters() if weight.requires_grad and id(weight) not in known]
+    settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    found: list[torch.optim.Optimizer] = [MatrixMuon(matrices, **settings)] if matrices else []
+    if others:
+        found.append(torch.optim.AdamW(others, betas=(0.9, config.adam_beta2), fused=True, **settings))
+    return found
+
+
+class MatrixMuon(torch.optim.Muon):
+    """torch's Muon for weights of two dimensions or more, each taken as a matrix of (outputs, all inputs).
+
+    Its updates are scaled to the size of AdamW's, so that the same learning rates serve.
+
+    Args:
+        weights: parameters (out, ...), contiguous or channels-last; shared, so they must not be moved afterwards.
+        lr: learning rate, > 0.
+        weight_decay: decoupled, >= 0.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], lr: float, weight_decay: float) -> None:
+        self.weights = list(weights)
+        matrices = [_matrix(weight.detach(), like=weight) for weight in self.weights]
+        super().__init__(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One update from the gradients of the weights; those without one stay."""
+        for weight, matrix in zip(self.weights, self.param_groups[0]["params"], strict=True):
+            matrix.grad = None if weight.grad is None else _matrix(weight.grad, like=weight)
+        return super().step(closure)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of the weights."""
+        for weight in self.weights:
+            weight.grad = None
+        super().zero_grad(set_to_none)
+
+
+def _matrices(module: nn.Module) -> list[Tensor]:
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    weights = {id(layer.weight): layer.weight for layer in layers if layer.weight.requires_grad}
+    return [weight for weight in weights.values() if len(weight) >= _FEWEST_ROWS]
+
+
+def _matrix(tensor: Tensor, like: Tensor) -> Tensor:
+    """(out, ...) as (out, all the rest), in the order in which ``like`` lies in memory."""
+    if like.is_contiguous():
+        return tensor.reshape(len(tensor), -1)
+    return tensor.permute(0, 2, 3, 1).reshape(len(tensor), -1)
