@@ -34,6 +34,12 @@ def test_without_a_world_the_remedy_is_named(sfumato: Typed, sd1: Path, tmp_path
     assert "`sfumato world fetch`" in told.err
 
 
+def test_a_card_is_asked_for_before_any_work(sfumato: Typed, sd1: Path, tmp_path: Path) -> None:
+    told = sfumato("evaluate", "--model", sd1, "--cache", "sample", "-o", tmp_path, "--card")
+    assert told.code == 2
+    assert "has no training.json" in told.err
+
+
 def test_a_report_with_the_ceiling_beside_the_model(
     sfumato: Typed, emoji: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ def test_a_report_of_three_columns_with_real_pictures_on_top(tmp_path: Path, mon
     generated, _, real = report.rows["concept top-5"]
     assert isinstance(generated, Interval) and isinstance(real, Interval)
     assert real.value > 0.9 > generated.value + 0.2
+    assert isinstance(report.rows["other words, concept top-5"][0], Interval)
+    assert report.rows["other words, concept top-5"][1:] == [None, None]
     near, far = report.rows["Fréchet distance"][2], report.rows["Fréchet distance"][0]
     assert isinstance(near, Interval) and isinstance(far, Interval) and near.value < far.value
     assert any("concept top-1" in note for note in report.notes)
@@ -38,15 +40,16 @@ def test_a_report_of_three_columns_with_real_pictures_on_top(tmp_path: Path, mon
     assert written["count"] == 30 and written["settings"]["seeds"] == "0..29"
     assert "evaluate_model(" in (tmp_path / "out" / "evaluation.md").read_text(encoding="utf-8")
     assert Image.open(tmp_path / "out" / "evaluation.png").width > 640
+    assert (tmp_path / "out" / "other_words.png").is_file()
 
 
 def test_each_picture_has_its_own_seed_whatever_the_batch(tmp_path: Path) -> None:
     parts = load(write_sd1(tmp_path / "model"))
-    prompts = evaluation_prompts(open_world("sample"), 20)[:5]
+    prompts = [prompt.text for prompt in evaluation_prompts(open_world("sample"), 20)[:5]]
     by_two = generated_pictures(parts, prompts, EvaluationSettings(steps=2, batch=2, seed=7))
     at_once = generated_pictures(parts, prompts, EvaluationSettings(steps=2, batch=5, seed=7))
     torch.testing.assert_close(by_two, at_once, rtol=1e-3, atol=1e-3)
-    alone = text_to_image(parts, [prompts[3].text], seeds=[10], steps=2)
+    alone = text_to_image(parts, [prompts[3]], seeds=[10], steps=2)
     assert by_two.shape == (5, 3, 64, 64)
     torch.testing.assert_close(by_two[3].mean((1, 2)), alone[0].mean((1, 2)), rtol=1e-3, atol=1e-3)
 

@@ -11,6 +11,7 @@ import sfumato
 from sfumato.checkpoints.load import load_pictures
 from sfumato.recipes import codec, denoiser, pictures_words
 from sfumato.recipes.pictures_words import contrastive_loss, retrieval_at
+from sfumato.train.card import add_scores
 from sfumato.train.locked import Locked, locked_codec, locked_pictures, locked_text
 from tests.tiny import tiny_bert, tiny_bert_tokenizer
 
@@ -103,6 +104,11 @@ def test_the_denoiser_trains_resumes_and_loads(base: Path, tmp_path: Path):
     assert encoder is not None and encoder(pictures).shape == (1, 32)
     card = json.loads((folder / "training.json").read_text())
     assert card["steps"] == 12 and card["images seen"] == 48 and "--width 32" in card["command"]
+    add_scores(folder, {"concept top-5": "0.5 [0.4, 0.6]"})
+    page = add_scores(folder, {"colour": "0.9 [0.8, 1.0]"}).read_text()
+    assert "| concept top-5 | 0.5 [0.4, 0.6] |" in page and "| colour | 0.9 [0.8, 1.0] |" in page
+    assert "| steps | 12 |" in page and card["command"] in page
+    assert json.loads((folder / "training.json").read_text())["settings"] == card["settings"]
 
 
 def test_the_prepared_set_is_computed_once_and_again_when_a_part_changes(base: Path, tmp_path: Path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from sfumato.cli.files import prepare_folder
 from sfumato.cli.generate import add_machine_flags, add_sampling_flags, check_scheduler
 from sfumato.cli.models import find
+from sfumato.cli.parser import UsageError
 from sfumato.cli.progress import emit, say
 from sfumato.cli.values import whole
 from sfumato.machine import best_dtype, usable_threads
@@ -29,6 +30,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_machine_flags(parser)
     add("--cache", metavar="DIR", help="of the emoji pictures; 'sample' is the small one in the package")
     add("-o", "--output", type=Path, default=Path("results"), metavar="DIR", help="folder of the report (results)")
+    add("--card", action="store_true", help="also write the scores into the model's own card")
     add("--json", action="store_true", help="the report as one JSON object on stdout, instead of a table")
     add("--quiet", action="store_true", help="nothing on stderr but errors")
     add("--debug", action="store_true", help="show tracebacks and all warnings")
@@ -39,11 +41,13 @@ def run(options: argparse.Namespace) -> int:
     """Score a model, and write evaluation.md, evaluation.json and evaluation.png."""
     check_scheduler(options.scheduler)
     model = find(options.model)
+    if options.card and not (model.folder / "training.json").is_file():
+        raise UsageError(f"{model.folder} has no training.json to write scores into; leave out --card")
     prepare_folder(options.output)
 
     import torch
 
-    from sfumato.evaluate.report import to_markdown
+    from sfumato.evaluate.report import scores_of, to_markdown
     from sfumato.flows.evaluate_model import EvaluationSettings, evaluate_model
     from sfumato.world.store import open_world
 
@@ -67,6 +71,10 @@ def run(options: argparse.Namespace) -> int:
     command = _command(options)
     report = evaluate_model(model.folder, options.output, settings, world=world, command=command, say=tell)
     tell(str(options.output / "evaluation.md"))
+    if options.card:
+        from sfumato.train.card import add_scores
+
+        tell(str(add_scores(model.folder, scores_of(report, "generated"))))
     if options.json:
         emit({**asdict(report), "day": report.day.isoformat()})
     else:

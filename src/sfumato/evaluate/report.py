@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sfumato.evaluate.intervals import Interval
 
-__all__ = ["Report", "installed_versions", "to_markdown", "write_report"]
+__all__ = ["Cell", "Report", "installed_versions", "scores_of", "to_markdown", "write_report"]
 
 Cell = Interval | float | int | str | None
 PACKAGES = ("sfumato", "torch", "diffusers", "transformers", "numpy", "pillow")
@@ -89,6 +89,22 @@ def to_markdown(report: Report) -> str:
     lines += [f"- {name}: {value}" for name, value in report.settings.items()]
     lines += ["- versions: " + ", ".join(f"{name} {number}" for name, number in report.versions.items()), ""]
     return "\n".join(lines)
+
+
+def scores_of(report: Report, column: str) -> dict[str, str]:
+    """One column as measure -> figure with its interval, as the table prints it; empty cells are left out.
+
+    Args:
+        report: what was measured.
+        column: one of its columns.
+
+    Raises:
+        ValueError: there is no such column.
+    """
+    if column not in report.columns:
+        raise ValueError(f"there is no column {column!r}; there are {', '.join(report.columns)}")
+    place = list(report.columns).index(column)
+    return {measure: _cell(cells[place]) for measure, cells in report.rows.items() if cells[place] is not None}
 
 
 def write_report(report: Report, folder: Path, name: str) -> tuple[Path, Path]:

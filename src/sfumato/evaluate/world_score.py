@@ -20,12 +20,22 @@ from sfumato.evaluate.judge import Judge
 from sfumato.evaluate.kernel import kernel_distance
 from sfumato.evaluate.lessons import WINDOWS, crop, to_images
 from sfumato.evaluate.precision_recall import precision_recall
+from sfumato.world.other_words import OtherWords
 from sfumato.world.scene import compose
 from sfumato.world.spec import Placed
 from sfumato.world.splits import EvaluationPrompt, evaluation_prompts
 from sfumato.world.store import World
 
-__all__ = ["Agreement", "Verdict", "judge_pictures", "real_pictures", "reference_of_world", "score", "shares"]
+__all__ = [
+    "Agreement",
+    "Verdict",
+    "judge_pictures",
+    "real_pictures",
+    "reference_of_world",
+    "score",
+    "score_other_words",
+    "shares",
+]
 
 Agreement = Callable[[Tensor, Sequence[str]], Tensor]
 """Pictures (B, 3, H, W) in [-1, 1] and B texts to B cosines."""
@@ -230,6 +240,27 @@ def score(
     if agreement is not None:
         table["pictures-words cosine"] = bootstrap_mean(agreement(images, [prompt.text for prompt in prompts]))
     return table
+
+
+def score_other_words(images: Tensor, prompts: Sequence[OtherWords], judge: Judge) -> dict[str, Interval | float]:
+    """Whether pictures of prompts in words that no caption has show what is meant.
+
+    Args:
+        images: (N, 3, 64, 64) in [-1, 1], one a prompt.
+        prompts: N prompts.
+        judge: fitted to the same world.
+
+    Returns:
+        Shares of pictures with a meant concept as the judge's likeliest, and among its five likeliest.
+    """
+    ranked = judge.ranked(judge.features(images), min(5, len(judge.concepts))).tolist()
+    return {
+        f"other words, concept top-{among}": wilson(
+            sum(not set(prompt.concepts).isdisjoint(row[:among]) for prompt, row in zip(prompts, ranked, strict=True)),
+            len(prompts),
+        )
+        for among in (1, 5)
+    }
 
 
 def _distances(found: Tensor, reference: Tensor) -> dict[str, Interval | float]:

@@ -19,11 +19,12 @@ from sfumato.core.image import grid, resize
 from sfumato.encoders.image import sentences
 from sfumato.evaluate.agreement import cosine
 from sfumato.evaluate.judge import Judge
-from sfumato.evaluate.report import Report, write_report
+from sfumato.evaluate.report import Cell, Report, write_report
 from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
-from sfumato.evaluate.world_score import Agreement, real_pictures, reference_of_world, score
+from sfumato.evaluate.world_score import Agreement, real_pictures, reference_of_world, score, score_other_words
 from sfumato.flows.text_to_image import text_to_image
-from sfumato.world.splits import EvaluationPrompt, evaluation_prompts
+from sfumato.world.other_words import other_words
+from sfumato.world.splits import evaluation_prompts
 from sfumato.world.store import World, open_world
 
 __all__ = ["EvaluationSettings", "evaluate_model", "generated_pictures", "picture_agreement"]
@@ -81,7 +82,7 @@ def evaluate_model(
     command: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Scores a checkpoint and writes ``evaluation.md``, ``evaluation.json`` and ``evaluation.png`` into a folder.
+    """Scores a checkpoint and writes ``evaluation.md``, ``evaluation.json`` and two sheets of pictures into a folder.
 
     Args:
         name_or_path: "emoji", or a folder in diffusers' layout; pictures of another size are scaled to 64 x 64.
@@ -109,44 +110,53 @@ def evaluate_model(
     prompts = evaluation_prompts(known, settings.count)
     real = real_pictures(known, prompts)
     sources = {
-        "generated": generated_pictures(parts, prompts, settings, say),
+        "generated": generated_pictures(parts, [prompt.text for prompt in prompts], settings, say),
         "codec": _reconstructed(parts, real, settings.batch),
         "real": real,
     }
+    others = other_words(known)
+    of_others = generated_pictures(parts, [prompt.text for prompt in others], settings, say)
     say("judging")
     reference = reference_of_world(known, knower, settings.count, settings.reference)
     scores = [score(images, prompts, knower, reference, agreement) for images in sources.values()]
+    rows: dict[str, list[Cell]] = {measure: [column[measure] for column in scores] for measure in scores[0]}
+    for measure, share in score_other_words(of_others, others, knower).items():
+        rows[measure] = [share, None, None]
     report = Report(
         title=f"{parts.name} on {settings.count} prompts of the emoji world",
         command=command or f"evaluate_model({str(name_or_path)!r}, ..., {settings})",
         count=settings.count,
         columns=tuple(sources),
-        rows={measure: [column[measure] for column in scores] for measure in scores[0]},
-        notes=_notes(knower, settings.reference),
+        rows=rows,
+        notes=_notes(knower, settings.reference, len(others)),
         settings=_settings(known, settings),
     )
     write_report(report, folder, "evaluation")
-    texts = [prompt.text for prompt in prompts[:_SHOWN]]
-    grid(sources["generated"][:_SHOWN], columns=10, labels=texts).save(folder / "evaluation.png")
+    for name, pictures, shown in (
+        ("evaluation", sources["generated"], prompts),
+        ("other_words", of_others, others),
+    ):
+        texts = [prompt.text for prompt in shown[:_SHOWN]]
+        grid(pictures[:_SHOWN], columns=10, labels=texts).save(folder / f"{name}.png")
     return report
 
 
 def generated_pictures(
     parts: Parts,
-    prompts: Sequence[EvaluationPrompt],
+    texts: Sequence[str],
     settings: EvaluationSettings,
     say: Callable[[str], None] = lambda _: None,
 ) -> Tensor:
     """The checkpoint's pictures of prompts, (N, 3, 64, 64) in [-1, 1]; picture i has seed ``settings.seed + i``."""
     made: list[Tensor] = []
-    for start in range(0, len(prompts), settings.batch):
-        texts = [prompt.text for prompt in prompts[start : start + settings.batch]]
-        seeds = [settings.seed + start + number for number in range(len(texts))]
-        say(f"generating {start + len(texts)} of {len(prompts)}")
+    for start in range(0, len(texts), settings.batch):
+        some = texts[start : start + settings.batch]
+        seeds = [settings.seed + start + number for number in range(len(some))]
+        say(f"generating {start + len(some)} of {len(texts)}")
         made.append(
             text_to_image(
                 parts,
-                texts,
+                some,
                 seeds=seeds,
                 steps=settings.steps,
                 guidance=settings.guidance,
@@ -187,7 +197,7 @@ def picture_agreement(parts: Parts, name_or_path: str | Path) -> Agreement | Non
     return agreement
 
 
-def _notes(judge: Judge, reference: int) -> tuple[str, ...]:
+def _notes(judge: Judge, reference: int, others: int) -> tuple[str, ...]:
     own = ", ".join(f"{name} {found.value:.3f}" for name, found in judge.accuracy.items())
     return (
         f"The judge on real scenes that it was not fitted to: {own}.",
@@ -198,6 +208,8 @@ def _notes(judge: Judge, reference: int) -> tuple[str, ...]:
         f"Fréchet and kernel distance, precision and recall (k = 3): on {judge.axes.shape[1]} principal axes of the "
         f"pooled features, against {reference} real scenes of other prompts.",
         "codec: real pictures encoded and decoded; real: real pictures of the same prompts.",
+        f"other words: {others} prompts whose noun is no concept's name, such as a puppy; right is any concept that is "
+        "meant (`sfumato.world.other_words`).",
         "The pictures-words cosine uses the checkpoint's own encoder, if it has one: circular where that encoder "
         "conditions or guides.",
     )

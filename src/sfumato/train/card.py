@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import torch
 from sfumato.train.config import FitConfig
 from sfumato.train.fit import FitReport
 
-__all__ = ["command", "write_card"]
+__all__ = ["add_scores", "command", "write_card"]
 
 
 def command(name: str, config: FitConfig) -> str:
@@ -45,8 +46,6 @@ def write_card(
     Returns:
         The card's path.
     """
-    import json
-
     settings = {key: _told(value) for key, value in asdict(config).items()}
     facts = {
         "recipe": name,
@@ -64,7 +63,36 @@ def write_card(
     (folder / "training.json").write_text(
         json.dumps({**facts, "scores": dict(scores), "settings": settings}, indent=1) + "\n"
     )
-    rows = [f"| {key} | {value} |" for key, value in {**facts, **scores}.items() if key != "command"]
+    return _write_page(folder, {**facts, "scores": scores})
+
+
+def add_scores(folder: Path, scores: Mapping[str, float | str]) -> Path:
+    """Put figures that were measured later into a card.
+
+    Args:
+        folder: with the ``training.json`` of :func:`write_card`.
+        scores: name -> figure; takes the place of former ones of that name.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        FileNotFoundError: the folder has no ``training.json``.
+    """
+    file = folder / "training.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{folder} has no training.json, the data of a model card: it was not trained by sfumato"
+        )
+    facts = json.loads(file.read_text())
+    facts["scores"] = {**facts["scores"], **scores}
+    file.write_text(json.dumps(facts, indent=1) + "\n")
+    return _write_page(folder, facts)
+
+
+def _write_page(folder: Path, facts: Mapping[str, Any]) -> Path:
+    told = {key: value for key, value in facts.items() if key not in ("command", "scores", "settings")}
+    rows = [f"| {key} | {value} |" for key, value in {**told, **facts["scores"]}.items()]
     card = folder / "README.md"
     card.write_text(
         "\n".join(
@@ -73,7 +101,7 @@ def write_card(
                 "license: apache-2.0",
                 "library_name: diffusers",
                 "---",
-                f"# sfumato emoji: {name}",
+                f"# sfumato emoji: {facts['recipe']}",
                 "",
                 "Trained on scenes of the emoji world (Noto, Apache-2.0; Twemoji, CC-BY-4.0; Fluent, MIT).",
                 "",
