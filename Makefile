@@ -34,7 +34,7 @@ docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
 
 results: $(VENV)/.dev bench
-	$(BIN)/sfumato evaluate --output docs/results
+	$(BIN)/sfumato evaluate --output docs/results --card
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/sampling_loop.py --write $(BENCH)
