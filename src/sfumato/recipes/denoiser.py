@@ -203,8 +203,8 @@ def ship(config: Config, parts: Parts, pictures: PictureEncoder, report: FitRepo
 
     target = config.output_dir / f"emoji-{report.steps:08d}"
     shutil.rmtree(target, ignore_errors=True)
-    save(parts, target, dtype=torch.float16, shard_size="15MB")
-    pictures.module.half().save_pretrained(target / "pictures", max_shard_size="15MB")
+    save(parts, target, dtype=torch.float16, shard_size="14MB")
+    pictures.module.half().save_pretrained(target / "pictures", max_shard_size="14MB")
     shutil.copy(config.pictures / "README.md", target / "pictures")
     index = json.loads((target / "model_index.json").read_text())
     index["pictures"] = ["transformers", "CLIPVisionModelWithProjection"]
