@@ -103,7 +103,7 @@ def test_the_denoiser_trains_resumes_and_loads(base: Path, tmp_path: Path):
     encoder = load_pictures(folder)
     assert encoder is not None and encoder(pictures).shape == (1, 32)
     card = json.loads((folder / "training.json").read_text())
-    assert card["steps"] == 12 and card["images seen"] == 48 and "--width 32" in card["command"]
+    assert card["steps"] == 12 and card["images seen"] == 48 and "--neighbours 2" in card["command"]
     add_scores(folder, {"concept top-5": "0.5 [0.4, 0.6]"})
     page = add_scores(folder, {"colour": "0.9 [0.8, 1.0]"}).read_text()
     assert "| concept top-5 | 0.5 [0.4, 0.6] |" in page and "| colour | 0.9 [0.8, 1.0] |" in page
