@@ -76,6 +76,12 @@ def test_fifty_and_fifty_steps_are_a_hundred(tmp_path: Path, precision: str, opt
     assert_same(weights_of(tmp_path / "whole", 100), weights_of(tmp_path / "parts", 100))
 
 
+def test_a_run_goes_on_by_its_own_optimiser_only(tmp_path: Path):
+    run(config(tmp_path, max_train_steps=10))
+    with pytest.raises(ValueError, match="made by adamw, so it cannot go on by muon"):
+        run(config(tmp_path, optimizer="muon", resume_from_checkpoint="latest"))
+
+
 def test_accumulation_takes_the_same_step_as_a_larger_batch(tmp_path: Path):
     def exact(module: nn.Module, indices: Tensor, noise: Noise) -> Mapping[str, Tensor]:
         return {"loss": (module(X[indices]) - Y[indices]).square().mean()}

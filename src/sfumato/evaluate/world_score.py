@@ -243,7 +243,7 @@ def score(
 
 
 def score_other_words(images: Tensor, prompts: Sequence[OtherWords], judge: Judge) -> dict[str, Interval | float]:
-    """Whether pictures of prompts in words that no caption has show what is meant.
+    """Whether pictures of prompts whose nouns no concept is called by show what is meant.
 
     Args:
         images: (N, 3, 64, 64) in [-1, 1], one a prompt.

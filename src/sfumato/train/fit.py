@@ -91,6 +91,7 @@ def fit(
     Raises:
         FileExistsError: the output folder holds a run, and ``resume_from_checkpoint`` does not say to go on with it.
         FileNotFoundError: ``resume_from_checkpoint`` names nothing that can be resumed.
+        ValueError: that checkpoint was made by another optimiser.
         FloatingPointError: the loss is not finite; the last checkpoint stays.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step under way is done and a checkpoint is written.
     """
@@ -206,6 +207,9 @@ class _Run:
     def resume(self, folder: Path) -> int:
         """Take up a checkpoint; returns its step."""
         tensors, state = checkpoint.read(folder)
+        before = state["config"].get("optimizer", "an earlier version")
+        if before != self.config.optimizer:
+            raise ValueError(f"{folder} was made by {before}, so it cannot go on by {self.config.optimizer}")
         self.module.load_state_dict(tensors["weights"])
         self.ema.restore(tensors["average"])
         moments: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]

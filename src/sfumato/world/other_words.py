@@ -1,4 +1,4 @@
-"""Prompts in words that no caption has: a test of what the text encoder knows and the training never said."""
+"""Prompts whose nouns no concept is called by: a test of what the text encoder knows and the training never said."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def other_words(world: World) -> tuple[OtherWords, ...]:
     Returns:
         Prompts whose noun, with its colour word if there is one, is no name of any concept of the world.
     """
-    names = [name for concept in world.concepts for name in concept.names]
+    names = {name for concept in world.concepts for name in concept.names}
     number = {concept.name: concept.index for concept in world.core}
     found: list[OtherWords] = []
     for text, meant in _MEANT.items():
