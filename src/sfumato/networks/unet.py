@@ -55,8 +55,8 @@ class UNetNetwork:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of its weights."""
-        return self.unet.dtype
+        """The dtype of its weights, read from the first: diffusers' own ``dtype`` walks through all of them each time."""
+        return next(self.unet.parameters()).dtype
 
     @property
     def sized(self) -> bool:
