@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -74,6 +74,16 @@ class Gaussian:
     def flow(self, x: Tensor, level: Level, end: Level) -> Tensor:
         shrink = (end.alpha**2 * self.std**2 + end.sigma**2) / (level.alpha**2 * self.std**2 + level.sigma**2)
         return end.alpha * self.mean + shrink.sqrt() * (x - level.alpha * self.mean)
+
+
+class Gaussians:
+    """A model that knows the exact denoiser of each branch."""
+
+    def __init__(self, denoisers: Mapping[Branch, Callable[[Tensor, Level], Tensor]]) -> None:
+        self.denoisers, self.schedule = denoisers, scaled_linear()
+
+    def __call__(self, x: Tensor, level: Level, branches: Sequence[Branch]) -> tuple[Tensor, ...]:
+        return tuple(self.denoisers[branch](x, level) for branch in branches)
 
 
 class Sharpen(AttentionEdit):

@@ -55,3 +55,13 @@ def test_another_number_of_images_is_refused(shape: tuple[int, ...]) -> None:
 
 def test_prints_its_seeds() -> None:
     assert repr(Noise([1, 2])) == "Noise([1, 2])"
+
+
+def test_a_fork_draws_other_numbers_and_depends_on_seed_and_purpose_alone() -> None:
+    noise = Noise([3, 4])
+    first = noise.fork("reference")((2, 100))
+    noise((2, 5))
+    assert torch.equal(noise.fork("reference")((2, 100)), first)
+    assert torch.equal(Noise([4]).fork("reference")((1, 100)), first[1:])
+    for other in (noise.fork("known")((2, 100)), Noise([3, 4])((2, 100)), noise.fork("reference").fork("x")((2, 100))):
+        assert (other - first).abs().min() > 0 and abs(float((other * first).mean())) < 0.4

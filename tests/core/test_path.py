@@ -5,6 +5,7 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_repaint import RePaintScheduler
 
 from sfumato.core.path import (
     Path,
@@ -92,9 +93,26 @@ def test_backwards_drops_the_clean_end() -> None:
 def test_bumps_walk_each_stretch_again() -> None:
     path = trailing(scaled_linear(), 5)
     a, b, c, d, e, end = path
-    assert bumps(path, 2, 3) == [a, b, c, a, b, c, a, b, c, d, e, c, d, e, c, d, e, end]
+    assert bumps(path, 2, 3) == [a, b, c, d, b, c, d, b, c, d, e, end, d, e, end, d, e, end]
     assert bumps(path, 2, 1) == path
-    assert bumps(path, 5, 2) == path + path
+    assert bumps(path, 5, 2) == path
+
+
+@pytest.mark.parametrize(("steps", "length", "repeats"), [(20, 5, 2), (25, 10, 3), (12, 1, 4), (7, 7, 2)])
+def test_bumps_are_where_repaint_has_them(steps: int, length: int, repeats: int) -> None:
+    """diffusers lists times: one below the last is a step from it, one above it is a step up."""
+    scheduler = RePaintScheduler(num_train_timesteps=steps)
+    scheduler.set_timesteps(steps, jump_length=length, jump_n_sample=repeats)
+    visited = scheduler.timesteps.tolist()
+    reached = [visited[0]]
+    for last, time in zip([steps, *visited], visited, strict=False):
+        reached.append(reached[-1] + (1 if time > last else -1))
+    turns = [t for s, t, u in zip(reached, reached[1:], reached[2:], strict=False) if (t - s) * (u - t) < 0]
+    path = trailing(scaled_linear(), steps)
+    index = {id(level): steps - 1 - i for i, level in enumerate(path)}
+    found = [index[id(level)] for level in bumps(path, length, repeats)]
+    ours = [t for s, t, u in zip(found, found[1:], found[2:], strict=False) if (t - s) * (u - t) < 0]
+    assert ours == turns
 
 
 @pytest.mark.parametrize(
@@ -111,7 +129,7 @@ def test_bumps_walk_each_stretch_again() -> None:
         lambda: uniform_log_snr(FlowSchedule(), 4),
         lambda: suffix(trailing(scaled_linear(), 4), 0),
         lambda: suffix(trailing(scaled_linear(), 4), math.nan),
-        lambda: bumps(trailing(scaled_linear(), 4), 5, 2),
+        lambda: bumps(trailing(scaled_linear(), 4), 0, 2),
         lambda: bumps(trailing(scaled_linear(), 4), 1, 0),
     ],
 )

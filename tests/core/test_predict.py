@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.level import Level
-from sfumato.core.predict import Prediction, from_x0, noised, target, to_noise, to_x0
+from sfumato.core.predict import Prediction, add_score, from_x0, noised, score, target, to_noise, to_x0
 from sfumato.core.schedules import CosineSchedule, FlowSchedule
 from tests.parts import scaled_linear
 
@@ -78,3 +78,12 @@ def test_unknown_kinds_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="unknown prediction 'epsilon'"):
             call()
+
+
+def test_scores_are_minus_noise_over_sigma_and_can_be_added() -> None:
+    level = scaled_linear().at(torch.tensor([200.0, 700.0]))
+    x, x0 = (torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(seed)).double() for seed in (0, 1))
+    found = score(x, x0, level)
+    torch.testing.assert_close(found, -to_noise(x, x0, level) / level.sigma[:, None, None])
+    change = x.flip(-1)
+    torch.testing.assert_close(score(x, add_score(x0, change, level), level), found + change)

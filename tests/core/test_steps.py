@@ -130,7 +130,7 @@ def test_a_fixed_point_of_the_upward_step_is_the_exact_inverse() -> None:
 def test_resampling_keeps_the_distribution() -> None:
     noise = Noise(range(16))
     x = noise((16, 2000)).double()
-    path = bumps(trailing(scaled_linear(), 200), length=6, repeats=3)
+    path = bumps(trailing(scaled_linear(), 800), length=6, repeats=3)
     found = sample(Gaussian(), x, path, Renoising(Ddim(1.0)), noise=noise)
     assert found.mean().item() == pytest.approx(0.7, abs=0.02)
     assert found.std().item() == pytest.approx(0.3, abs=0.03)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
@@ -71,6 +72,16 @@ class Noise:
         """
         return self(x.shape).to(x)
 
+    def fork(self, purpose: str) -> Noise:
+        """Noise for another purpose in the same run, whose draws have nothing to do with these.
+
+        A function of each seed and the purpose alone: nothing that was or will be drawn here changes it.
+
+        Args:
+            purpose: a word, such as "reference".
+        """
+        return Noise([_derived(seed, purpose) for seed in self.seeds])
+
     def __repr__(self) -> str:
         return f"Noise({list(self.seeds)})"
 
@@ -78,3 +89,7 @@ class Noise:
         if len(shape) == 0 or shape[0] != len(self.seeds):
             raise ValueError(f"noise for {len(self.seeds)} seeds cannot fill shape {tuple(shape)}: one seed an image")
         return tuple(shape[1:])
+
+
+def _derived(seed: int, purpose: str) -> int:
+    return int.from_bytes(blake2b(f"{seed} {purpose}".encode(), digest_size=8).digest(), "little")

@@ -147,28 +147,29 @@ def backwards(path: Path) -> Path:
 def bumps(path: Path, length: int, repeats: int) -> Path:
     """Walk stretches of a path several times, going up again between: the resampling of RePaint.
 
-    After every ``length`` steps the path returns ``length`` levels and walks them again, ``repeats`` times in all. The
-    steps that go up need a step that knows how, such as ``Renoising``. The last stretch, which ends clean, is not
-    repeated when it is shorter than ``length``.
+    Whenever 0, 1, 2, ... times ``length`` steps are left, the path returns by ``length`` levels and walks them again,
+    ``repeats`` times in all. It never returns to its first level, so less than two stretches are left as they are. The
+    steps that go up need a step that knows how, such as ``Renoising``.
 
     Args:
         path: S + 1 levels.
-        length: steps in a stretch, in 1..S.
-        repeats: times that each stretch is walked, >= 1; 1 leaves the path as it is.
+        length: steps in a stretch, >= 1; 10 of 250 in the paper.
+        repeats: times that each stretch is walked, >= 1; 1 leaves the path as it is; 10 in the paper.
 
     Raises:
         ValueError: a setting out of range.
 
     Paper: RePaint: Inpainting using Denoising Diffusion Probabilistic Models (Lugmayr et al., 2022), arXiv:2201.09865,
-        section 4.2.
+        section 4.2 and appendix B.
     """
-    if not 1 <= length < len(path) or repeats < 1:
-        raise ValueError(f"needs 1 <= length <= {len(path) - 1} and repeats >= 1, got {length} and {repeats}")
-    walked = path[:1]
-    for start in range(0, len(path) - 1, length):
-        stretch = path[start : start + length + 1]
-        again = repeats - 1 if len(stretch) == length + 1 else 0
-        walked += stretch[1:] + stretch * again
+    if length < 1 or repeats < 1:
+        raise ValueError(f"needs length >= 1 and repeats >= 1, got {length} and {repeats}")
+    walked, steps = path[:1], len(path) - 1
+    for index in range(1, len(path)):
+        walked.append(path[index])
+        left = steps - index
+        if left % length == 0 and left + length < steps:
+            walked += path[index - length : index + 1] * (repeats - 1)
     return walked
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sfumato.core.level import Level, along
 
-__all__ = ["Prediction", "from_x0", "noised", "target", "to_noise", "to_x0"]
+__all__ = ["Prediction", "add_score", "from_x0", "noised", "score", "target", "to_noise", "to_x0"]
 
 Prediction = Literal["noise", "x0", "v", "flow"]
 
@@ -95,6 +95,36 @@ def to_noise(x: Tensor, x0: Tensor, level: Level) -> Tensor:
         ValueError: at sigma = 0.
     """
     return from_x0("noise", x0, x, level)
+
+
+def score(x: Tensor, x0: Tensor, level: Level) -> Tensor:
+    """The gradient of log p(x) at a level by Tweedie's formula: (alpha * x0 - x) / sigma^2.
+
+    Args:
+        x: (B, ...) at the level.
+        x0: clean estimate, same shape.
+        level: shape () or (B,), with sigma > 0.
+
+    Returns:
+        (B, ...); minus the noise, divided by sigma.
+    """
+    return (along(level.alpha, x) * x0 - x) / along(level.sigma, x) ** 2
+
+
+def add_score(x0: Tensor, change: Tensor, level: Level) -> Tensor:
+    """The clean estimate after the score has changed: x0 + sigma^2 / alpha * change.
+
+    A gradient of log p(y | x) added here makes the estimate of p(x) that of p(x | y), by Bayes' rule.
+
+    Args:
+        x0: clean estimate (B, ...).
+        change: what is added to the score, same shape.
+        level: shape () or (B,), with alpha > 0.
+
+    Returns:
+        x0 (B, ...).
+    """
+    return x0 + along(level.sigma**2 / level.alpha, x0) * change
 
 
 def target(kind: Prediction, x0: Tensor, noise: Tensor, level: Level) -> Tensor:

@@ -55,7 +55,7 @@ class UNetNetwork:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of its weights, read from the first: diffusers' own ``dtype`` walks through all of them each time."""
+        """The dtype of its weights, read from the first; diffusers' own ``dtype`` walks through all of them."""
         return next(self.unet.parameters()).dtype
 
     @property
