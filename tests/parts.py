@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sfumato.checkpoints.parts import Parts
 from sfumato.core.attention import AttentionEdit, Site
 from sfumato.core.branch import Branch
 from sfumato.core.condition import Condition
@@ -17,6 +19,9 @@ from sfumato.core.model import DenoisingModel
 from sfumato.core.noise import Noise
 from sfumato.core.predict import Prediction
 from sfumato.core.schedules import DiscreteSchedule
+from sfumato.flows.steering import Steering
+from sfumato.flows.text_to_image import text_to_image
+from sfumato.flows.walk import Walk
 from sfumato.networks.unet import UNetNetwork
 from tests.tiny import TEXT_WIDTH, tiny_unet
 
@@ -74,6 +79,19 @@ class Gaussian:
     def flow(self, x: Tensor, level: Level, end: Level) -> Tensor:
         shrink = (end.alpha**2 * self.std**2 + end.sigma**2) / (level.alpha**2 * self.std**2 + level.sigma**2)
         return end.alpha * self.mean + shrink.sqrt() * (x - level.alpha * self.mean)
+
+
+def made(parts: Parts, prompts: Sequence[str], seeds: Sequence[int], **settings: Any) -> Tensor:
+    """``text_to_image`` with the fields of ``Steering`` and ``Walk`` given flat."""
+    return text_to_image(parts, prompts, seeds=seeds, **sorted_settings(settings))
+
+
+def sorted_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings as the arguments of a flow: those of ``Steering``, those of ``Walk``, and the rest."""
+    asked = {name: value for name, value in settings.items() if name in Steering.__dataclass_fields__}
+    walked = {name: value for name, value in settings.items() if name in Walk.__dataclass_fields__}
+    rest = {name: value for name, value in settings.items() if name not in {*asked, *walked}}
+    return {"steer": Steering(**asked), "walk": Walk(**walked), **rest}
 
 
 class Gaussians:

@@ -18,7 +18,7 @@ from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteScheduler
 from torch import Tensor
 
 from sfumato.checkpoints.load import Parts, load
-from sfumato.flows.text_to_image import text_to_image
+from tests.parts import made
 from tests.tiny import ZERO_SNR, write_sd1, write_sd2, write_sdxl
 
 SCHEDULERS = {
@@ -66,7 +66,7 @@ class Pair:
 
     def ours(self, prompts: list[str], scheduler: str, steps: int, **settings: Any) -> Tensor:
         seeds = range(40, 40 + len(prompts))
-        return text_to_image(self.parts, prompts, seeds=seeds, steps=steps, scheduler=scheduler, **settings)
+        return made(self.parts, prompts, seeds, steps=steps, scheduler=scheduler, **settings)
 
 
 @pytest.fixture(scope="module", params=FOLDERS, ids=FOLDERS)

@@ -14,13 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sfumato.checkpoints.load import load
+    from sfumato.flows.steering import Steering
     from sfumato.flows.text_to_image import text_to_image
+    from sfumato.flows.walk import Walk
 
-__all__ = ["__version__", "load", "text_to_image"]
+__all__ = ["Steering", "Walk", "__version__", "load", "text_to_image"]
 
 __version__ = "0.1.0"
 
-_PLACES = {"load": "sfumato.checkpoints.load", "text_to_image": "sfumato.flows.text_to_image"}
+_PLACES = {
+    "Steering": "sfumato.flows.steering",
+    "Walk": "sfumato.flows.walk",
+    "load": "sfumato.checkpoints.load",
+    "text_to_image": "sfumato.flows.text_to_image",
+}
 
 
 def __getattr__(name: str) -> Any:

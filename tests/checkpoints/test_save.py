@@ -11,12 +11,12 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from sfumato.checkpoints.load import Parts, load
 from sfumato.checkpoints.save import save
-from sfumato.flows.text_to_image import text_to_image
+from tests.parts import made
 from tests.tiny import write_emoji, write_sd1, write_sd2, write_sdxl
 
 
 def picture(parts: Parts) -> torch.Tensor:
-    return text_to_image(parts, ["a red hat"], seeds=[5], steps=2, guidance=5.0)
+    return made(parts, ["a red hat"], [5], steps=2, guidance=5.0)
 
 
 @pytest.mark.parametrize("write", [write_sd1, write_sd2, write_sdxl, write_emoji])

@@ -45,7 +45,7 @@ def test_the_pictures_are_those_of_text_to_image(generate: Typed, sd1: Path, tmp
     assert [facts["seed"] for facts in told.objects] == [7, 8, 9, 10]
     assert names(tmp_path) == sorted(order)
     prompts = ["a red hat"] * 2 + ["a blue cat"] * 2
-    images = library.text_to_image(library.load(sd1), prompts, seeds=[7, 8, 9, 10], steps=2)
+    images = library.text_to_image(library.load(sd1), prompts, seeds=[7, 8, 9, 10], walk=library.Walk(steps=2))
     for name, picture in zip(order, to_pictures(images), strict=True):
         assert open_picture(tmp_path / name).tobytes() == picture.tobytes()
 
@@ -60,13 +60,9 @@ def test_every_setting_reaches_the_picture_and_its_recipe(generate: Typed, sd1: 
         library.load(sd1),
         ["a cat"],
         seeds=[3],
-        steps=4,
-        guidance=6.0,
-        negative="blurry",
-        scheduler="euler_a",
         size=(40, 48),
-        interval=(0.25, 0.75),
-        rescale=0.5,
+        steer=library.Steering(guidance=6.0, negative="blurry", interval=(0.25, 0.75), rescale=0.5),
+        walk=library.Walk(4, "euler_a"),
     )
     made = pixels(tmp_path / "a-cat-0000.png")
     assert made.shape == (1, 3, 40, 48)

@@ -12,6 +12,7 @@ from sfumato.evaluate.intervals import Interval
 from sfumato.evaluate.train_judge import JudgeConfig
 from sfumato.flows.evaluate_model import EvaluationSettings, evaluate_model, generated_pictures
 from sfumato.flows.text_to_image import text_to_image
+from sfumato.flows.walk import Walk
 from sfumato.world.splits import evaluation_prompts
 from sfumato.world.store import open_world
 from tests.tiny import write_sd1
@@ -23,7 +24,7 @@ def test_a_report_of_three_columns_with_real_pictures_on_top(tmp_path: Path, mon
     report = evaluate_model(
         write_sd1(tmp_path / "model"),
         tmp_path / "out",
-        EvaluationSettings(count=30, reference=40, steps=1, batch=16),
+        EvaluationSettings(count=30, reference=40, walk=Walk(1), batch=16),
         world=open_world("sample"),
         judge=JudgeConfig(rounds=2, components=8),
     )
@@ -46,10 +47,10 @@ def test_a_report_of_three_columns_with_real_pictures_on_top(tmp_path: Path, mon
 def test_each_picture_has_its_own_seed_whatever_the_batch(tmp_path: Path) -> None:
     parts = load(write_sd1(tmp_path / "model"))
     prompts = [prompt.text for prompt in evaluation_prompts(open_world("sample"), 20)[:5]]
-    by_two = generated_pictures(parts, prompts, EvaluationSettings(steps=2, batch=2, seed=7))
-    at_once = generated_pictures(parts, prompts, EvaluationSettings(steps=2, batch=5, seed=7))
+    by_two = generated_pictures(parts, prompts, EvaluationSettings(walk=Walk(2), batch=2, seed=7))
+    at_once = generated_pictures(parts, prompts, EvaluationSettings(walk=Walk(2), batch=5, seed=7))
     torch.testing.assert_close(by_two, at_once, rtol=1e-3, atol=1e-3)
-    alone = text_to_image(parts, [prompts[3]], seeds=[10], steps=2)
+    alone = text_to_image(parts, [prompts[3]], seeds=[10], walk=Walk(2))
     assert by_two.shape == (5, 3, 64, 64)
     torch.testing.assert_close(by_two[3].mean((1, 2)), alone[0].mean((1, 2)), rtol=1e-3, atol=1e-3)
 

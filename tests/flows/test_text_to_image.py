@@ -13,7 +13,8 @@ import torch
 import sfumato
 from sfumato.checkpoints.load import Parts, load
 from sfumato.core.sample import Record
-from sfumato.flows.text_to_image import Settings, text_to_image
+from sfumato.flows.text_to_image import text_to_image
+from tests.parts import made
 from tests.tiny import write_emoji, write_sd1
 
 PROMPTS = ["a red hat", "two blue cats, and a scarlet dog", "apple"]
@@ -25,7 +26,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
 
 
 def make(parts: Parts, prompts: list[str], seeds: list[int], **settings: Any) -> torch.Tensor:
-    return text_to_image(parts, prompts, seeds=seeds, **{"steps": 3, "guidance": 3.0, **settings})
+    return made(parts, prompts, seeds, **{"steps": 3, "guidance": 3.0, **settings})
 
 
 def rows(parts: Parts) -> tuple[list[int], Any]:
@@ -47,12 +48,6 @@ def test_a_picture_does_not_depend_on_its_neighbours(parts: Parts, scheduler: st
     alone = make(parts, PROMPTS[1:2], [2], scheduler=scheduler)
     torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-4)
     assert (together[0] - together[1]).abs().max() > 0.05
-
-
-def test_exact_is_bit_for_bit(parts: Parts) -> None:
-    together = make(parts, PROMPTS, [1, 2, 3], exact=True)
-    alone = [make(parts, [prompt], [seed]) for prompt, seed in zip(PROMPTS, [1, 2, 3], strict=True)]
-    assert torch.equal(together, torch.cat(alone))
 
 
 def test_again_is_bit_for_bit(parts: Parts) -> None:
@@ -123,11 +118,6 @@ def test_prompts_and_seeds_must_agree(parts: Parts) -> None:
     for prompts, seeds in ((PROMPTS, [1]), ([], []), ("a red hat", [1])):
         with pytest.raises(ValueError, match="a list of prompts and one seed for each"):
             text_to_image(parts, prompts, seeds=seeds)
-
-
-def test_settings_have_the_defaults_of_the_call() -> None:
-    defaults = text_to_image.__kwdefaults__
-    assert {name: defaults[name] for name in Settings.__dataclass_fields__} == vars(Settings())
 
 
 def test_the_public_names() -> None:

@@ -33,9 +33,17 @@ def test_tuned_nulls_lead_back_to_the_image(known: list[Tensor]) -> None:
     assert len(tuned) == len(PATH) - 1 and not any(each.requires_grad for each in tuned)
 
     def end(tokens: list[Tensor]) -> float:
-        mix = null_by_step(TEXT, NONE.condition, tokens, PATH, 5.0)
+        null = null_by_step(NONE.condition, tokens, PATH)
         with torch.no_grad():
-            return distance(sample(Guided(model, mix), known[0], PATH, Ddim(), noise=Noise([0, 1])))
+            return distance(
+                sample(
+                    Guided(model, lambda level: classifier_free(TEXT, null(level), 5.0)),
+                    known[0],
+                    PATH,
+                    Ddim(),
+                    noise=Noise([0, 1]),
+                )
+            )
 
     def distance(x: Tensor) -> float:
         return float((x - known[-1]).square().mean())
@@ -72,7 +80,7 @@ def test_mistakes_are_refused(known: list[Tensor]) -> None:
     with pytest.raises(ValueError, match="pivot"):
         NullText()(tiny_model(), TEXT, NONE.condition, known[1:], PATH)
     with pytest.raises(ValueError, match="steps"):
-        null_by_step(TEXT, NONE.condition, [start()], PATH, 5.0)
-    mix = null_by_step(TEXT, NONE.condition, [NONE.condition.tokens] * 6, PATH, 5.0)
+        null_by_step(NONE.condition, [start()], PATH)
+    null = null_by_step(NONE.condition, [NONE.condition.tokens] * 6, PATH)
     with pytest.raises(ValueError, match="no null was tuned"):
-        mix(scaled_linear().at(torch.tensor(123.0)))
+        null(scaled_linear().at(torch.tensor(123.0)))

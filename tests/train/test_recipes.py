@@ -98,7 +98,7 @@ def test_the_denoiser_trains_resumes_and_loads(base: Path, tmp_path: Path):
     assert (tmp_path / "samples" / "step-00000012.png").is_file()
     assert all(file.stat().st_size <= 15e6 for file in folder.rglob("*"))
     parts = sfumato.load(folder)
-    pictures = sfumato.text_to_image(parts, ["a red apple"], seeds=[0], steps=2)
+    pictures = sfumato.text_to_image(parts, ["a red apple"], seeds=[0], walk=sfumato.Walk(steps=2))
     assert pictures.shape == (1, 3, 64, 64) and bool(pictures.isfinite().all())
     encoder = load_pictures(folder)
     assert encoder is not None and encoder(pictures).shape == (1, 32)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sfumato.core.codec import LatentCodec
+from sfumato.core.codec import LatentCodec, PixelCodec
 from sfumato.core.model import DenoisingModel
 from sfumato.encoders.text import TextEncoder
 from sfumato.networks.unet import UNetNetwork
@@ -22,7 +22,7 @@ class Parts:
 
     Args:
         model: evaluates branches; its network is a ``UNetNetwork``.
-        codec: between pictures (B, 3, H, W) in [-1, 1] and latents.
+        codec: between pictures (B, 3, H, W) in [-1, 1] and what the model denoises.
         text: prompts to conditions.
         scheduler: the scheduler settings that it was published with.
         size: height and width, in pixels, of the pictures that it was trained on.
@@ -30,7 +30,7 @@ class Parts:
     """
 
     model: DenoisingModel
-    codec: LatentCodec
+    codec: LatentCodec | PixelCodec
     text: TextEncoder
     scheduler: Mapping[str, Any]
     size: tuple[int, int]
@@ -64,6 +64,7 @@ class Parts:
         self.network.unet.to(target)
         for encoder in self.text.encoders:
             encoder.module.to(target)
-        overflows = target == torch.float16 and getattr(self.codec.vae.config, "force_upcast", False)
-        self.codec.vae.to(torch.float32 if overflows else target)
+        if isinstance(self.codec, LatentCodec):
+            overflows = target == torch.float16 and getattr(self.codec.vae.config, "force_upcast", False)
+            self.codec.vae.to(torch.float32 if overflows else target)
         return self

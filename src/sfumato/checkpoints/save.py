@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from sfumato.checkpoints.parts import Parts
+from sfumato.core.codec import LatentCodec
 
 __all__ = ["save"]
 
@@ -65,7 +66,8 @@ def _write(parts: Parts, folder: Path, dtype: torch.dtype | None, shard_size: st
 
 def _modules(parts: Parts) -> dict[str, Any]:
     encoders = {f"text_encoder{_suffix(i)}": encoder.module for i, encoder in enumerate(parts.text.encoders)}
-    return {"unet": parts.network.unet, "vae": parts.codec.vae, **encoders}
+    codec = {"vae": parts.codec.vae} if isinstance(parts.codec, LatentCodec) else {}
+    return {"unet": parts.network.unet, **codec, **encoders}
 
 
 def _tokenizers(parts: Parts) -> dict[str, Any]:

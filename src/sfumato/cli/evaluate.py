@@ -49,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
 
     from sfumato.evaluate.report import scores_of, to_markdown
     from sfumato.flows.evaluate_model import EvaluationSettings, evaluate_model
+    from sfumato.flows.steering import Steering
+    from sfumato.flows.walk import Walk
     from sfumato.world.store import open_world
 
     world = open_world(options.cache)
@@ -56,12 +58,13 @@ def run(options: argparse.Namespace) -> int:
     settings = EvaluationSettings(
         count=options.count,
         reference=options.reference,
-        steps=options.steps,
-        guidance=options.guidance,
-        scheduler=options.scheduler,
-        negative=options.negative,
-        interval=options.guidance_interval,
-        rescale=options.rescale,
+        steer=Steering(
+            guidance=options.guidance,
+            negative=options.negative,
+            interval=options.guidance_interval,
+            rescale=options.rescale,
+        ),
+        walk=Walk(options.steps, options.scheduler),
         seed=options.seed,
         batch=options.batch,
         max_rows=options.max_rows,

@@ -121,14 +121,14 @@ def suffix(path: Path, strength: float) -> Path:
 
     Args:
         path: S + 1 levels.
-        strength: share of the S steps to keep, in (0, 1]; rounded to at least one step.
+        strength: share of the S steps to keep, in (0, 1]; int(S * strength) of them, as in diffusers, at least one.
 
     Raises:
         ValueError: strength out of range.
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
-    kept = max(1, round((len(path) - 1) * strength))
+    kept = max(1, int((len(path) - 1) * strength + 1e-9))
     return path[-1 - kept :]
 
 

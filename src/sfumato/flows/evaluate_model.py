@@ -22,7 +22,9 @@ from sfumato.evaluate.judge import Judge
 from sfumato.evaluate.report import Cell, Report, write_report
 from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
 from sfumato.evaluate.world_score import Agreement, real_pictures, reference_of_world, score, score_other_words
+from sfumato.flows.steering import Steering
 from sfumato.flows.text_to_image import text_to_image
+from sfumato.flows.walk import Walk
 from sfumato.world.other_words import other_words
 from sfumato.world.splits import evaluation_prompts
 from sfumato.world.store import World, open_world
@@ -39,12 +41,8 @@ class EvaluationSettings:
     Args:
         count: the first so many of the fixed prompts, >= 20.
         reference: real scenes of further prompts that the sets are compared with, >= 20.
-        steps: sampling steps, >= 1.
-        guidance: scale; 1 is no guidance.
-        scheduler: short name or a class name of diffusers.
-        negative: what all pictures move away from.
-        interval: shares of the path between which guidance is on; None: always.
-        rescale: share of the guided output that gets the contrast of the conditional one.
+        steer: guidance and all else that is asked of the denoiser.
+        walk: steps and scheduler.
         seed: of the first picture; picture i has seed + i.
         batch: pictures made at once; memory and speed only.
         max_rows: most rows of one forward pass; None is no limit.
@@ -56,12 +54,8 @@ class EvaluationSettings:
 
     count: int = 500
     reference: int = 2000
-    steps: int = 20
-    guidance: float = 4.0
-    scheduler: str = "ddim"
-    negative: str = ""
-    interval: tuple[float, float] | None = None
-    rescale: float = 0.0
+    steer: Steering = Steering()
+    walk: Walk = Walk()
     seed: int = 0
     batch: int = 25
     max_rows: int | None = None
@@ -153,19 +147,7 @@ def generated_pictures(
         some = texts[start : start + settings.batch]
         seeds = [settings.seed + start + number for number in range(len(some))]
         say(f"generating {start + len(some)} of {len(texts)}")
-        made.append(
-            text_to_image(
-                parts,
-                some,
-                seeds=seeds,
-                steps=settings.steps,
-                guidance=settings.guidance,
-                scheduler=settings.scheduler,
-                negative=settings.negative,
-                interval=settings.interval,
-                rescale=settings.rescale,
-            )
-        )
+        made.append(text_to_image(parts, some, seeds=seeds, steer=settings.steer, walk=settings.walk))
     return resize(torch.cat(made).cpu(), 64, 64).clamp(-1, 1)
 
 
@@ -216,13 +198,14 @@ def _notes(judge: Judge, reference: int, others: int) -> tuple[str, ...]:
 
 
 def _settings(world: World, settings: EvaluationSettings) -> dict[str, str | int | float]:
+    steer, walk = settings.steer, settings.walk
     return {
-        "steps": settings.steps,
-        "guidance": settings.guidance,
-        "scheduler": settings.scheduler,
-        "negative": settings.negative or "none",
-        "guidance interval": "{:g}:{:g}".format(*(settings.interval or (0, 1))),
-        "rescale": settings.rescale,
+        "steps": walk.steps,
+        "guidance": str(steer.guidance),
+        "scheduler": walk.scheduler,
+        "negative": steer.negative or "none",
+        "guidance interval": "{:g}:{:g}".format(*(steer.interval or (0, 1))),
+        "rescale": steer.rescale,
         "seeds": f"{settings.seed}..{settings.seed + settings.count - 1}",
         "dtype": str(settings.dtype or torch.float32).removeprefix("torch."),
         "world": world.digest[:16],

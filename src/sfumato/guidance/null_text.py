@@ -20,13 +20,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.core.branch import Branch, Mix, evaluate
+from sfumato.core.branch import Branch, evaluate
 from sfumato.core.condition import Condition
 from sfumato.core.level import Level
 from sfumato.core.model import Model
 from sfumato.core.path import Path
 from sfumato.core.steps import move
-from sfumato.guidance.classifier_free import classifier_free
 
 __all__ = ["NullText", "null_by_step"]
 
@@ -124,20 +123,16 @@ class _GuidedStep:
         return move(self.x, without + self.scale * (self.asked - without), self.level, self.next_level)
 
 
-def null_by_step(
-    text: Branch, none: Condition, tokens: Sequence[Tensor], path: Path, scale: float
-) -> Callable[[Level], Mix]:
-    """Classifier-free guidance whose null is another one at each step.
+def null_by_step(none: Condition, tokens: Sequence[Tensor], path: Path) -> Callable[[Level], Branch]:
+    """The null branch of each step: at a level, what the guidance of that level moves away from.
 
     Args:
-        text: the conditional branch.
         none: the null, for B images.
         tokens: (B, L, D) for each of S steps.
         path: the S + 1 levels that the tokens were tuned on.
-        scale: that they were tuned for.
 
     Returns:
-        a function from a level of that path to a mix, for ``Guided``.
+        a function from a level of that path to a branch.
 
     Raises:
         ValueError: another number of tokens than steps; in the call, a level that is not on the path.
@@ -147,9 +142,9 @@ def null_by_step(
     times = [float(level.time) for level in path[:-1]]
     branches = {time: Branch(none.replace(tokens=each), name="null") for time, each in zip(times, tokens, strict=True)}
 
-    def mix(level: Level) -> Mix:
+    def branch(level: Level) -> Branch:
         if float(level.time) not in branches:
             raise ValueError(f"no null was tuned for {level}; sample along the path that was inverted, by 'ddim'")
-        return classifier_free(text, branches[float(level.time)], scale)
+        return branches[float(level.time)]
 
-    return mix
+    return branch

@@ -147,7 +147,9 @@ def main(config: Config) -> None:
     import torch
 
     from sfumato.core.image import grid
+    from sfumato.flows.steering import Steering
     from sfumato.flows.text_to_image import text_to_image
+    from sfumato.flows.walk import Walk
     from sfumato.train.contexts import Contexts, Forms
     from sfumato.train.fit import fit
     from sfumato.train.locked import Locked
@@ -181,7 +183,7 @@ def main(config: Config) -> None:
         return {"loss": denoising_loss(model, x0, condition, level, noise.like(x0)).mean()}
 
     def look(_: nn.Module) -> Image.Image:
-        pictures = text_to_image(parts, LOOK, seeds=range(len(LOOK)), steps=15, guidance=3.0)
+        pictures = text_to_image(parts, LOOK, seeds=range(len(LOOK)), steer=Steering(guidance=3.0), walk=Walk(steps=15))
         return grid(pictures, columns=8, labels=LOOK)
 
     ship(config, parts, locked.pictures, fit(unet, loss, order.indices, config, sample=look), data.key)

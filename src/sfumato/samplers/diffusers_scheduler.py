@@ -97,7 +97,7 @@ class DiffusersStep:
         self, denoise: Denoiser, x: Tensor, level: Level, next_level: Level, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
         """x (B, ...) at ``level`` to x at ``next_level``; the state is the index and a copy of the scheduler."""
-        index, scheduler = state or (0, self.scheduler)
+        index, scheduler = state or self._begun(level)
         scheduler = copy.deepcopy(scheduler)
         time = scheduler.timesteps[index]
         theirs = x / along(level.alpha, x) if self.in_ratio else x
@@ -105,6 +105,16 @@ class DiffusersStep:
         output = from_x0(prediction_of(scheduler.config), denoise(x, level), x, level)
         moved = scheduler.step(output, time, theirs, **_random(scheduler, noise)).prev_sample
         return moved * along(next_level.alpha, x) if self.in_ratio else moved, (index + 1, scheduler)
+
+    def _begun(self, level: Level) -> tuple[int, Any]:
+        """The index of the timestep of a level, and a copy that begins there: a walk may start in the middle."""
+        (found,) = (self.scheduler.timesteps.double().cpu() == level.time).nonzero(as_tuple=True)
+        if not len(found):
+            raise ValueError(f"{type(self.scheduler).__name__} has no timestep at {level}; walk the path that it made")
+        begun = copy.deepcopy(self.scheduler)
+        if hasattr(begun, "set_begin_index"):
+            begun.set_begin_index(int(found[0]))
+        return int(found[0]), begun
 
     def __repr__(self) -> str:
         return f"DiffusersStep({type(self.scheduler).__name__})"

@@ -1,0 +1,236 @@
+"""Steering: what is asked of the denoiser, and the denoiser that it makes of a checkpoint and prompts.
+
+Places 3 and 4 of the design, in the one order in which they compose, inside out:
+
+    mix        none + g (text - none) + sum of g w_i (concept_i - none) + p (text - perturbed)
+    guided     the mix as it is; or rescaled; or projected
+    scores     + sigma^2 / alpha * scale * gradient, of each score of x and of each score of the estimate
+    threshold  into [-1, 1], for models of pixels
+
+Papers: those of the files in ``sfumato.guidance``; each part left at its default costs nothing and changes nothing
+    (Rombach et al., 2022, arXiv:2112.10752, is what remains).
+Forwards per step: 1, whatever is asked for; gradients of scores of the estimate add a backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sfumato.attention.identity import IdentityAttention
+from sfumato.checkpoints.parts import Parts
+from sfumato.core.branch import Branch, Guided, Mix, Weight
+from sfumato.core.codec import LatentCodec
+from sfumato.core.condition import Condition
+from sfumato.core.level import Level
+from sfumato.core.model import Model
+from sfumato.core.steps import Denoiser
+from sfumato.guidance.classifier import ClassifierGuided, LogProbability
+from sfumato.guidance.classifier_free import in_interval
+from sfumato.guidance.clip import EstimateGuided
+from sfumato.guidance.composable import composed
+from sfumato.guidance.experts import Experts, by_progress
+from sfumato.guidance.null_text import null_by_step
+from sfumato.guidance.perturbed_attention import perturbation
+from sfumato.guidance.projected import Projected
+from sfumato.guidance.rescale import Rescaled
+from sfumato.guidance.threshold import Thresholded
+
+__all__ = ["Concept", "Expert", "Steering", "condition_of", "null_of", "steered"]
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A further prompt of a composition.
+
+    Args:
+        prompt: for all pictures.
+        weight: times the guidance scale; positive asks for it (AND), negative against it (NOT).
+    """
+
+    prompt: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Expert:
+    """Another model for a part of the path.
+
+    Args:
+        model: with the same latents and the same kind of condition as the checkpoint's own.
+        start: share of the path, in [0, 1); 0 is pure noise.
+        stop: share of the path, in (start, 1].
+    """
+
+    model: Model
+    start: float
+    stop: float
+
+
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """What is asked of the denoiser.
+
+    Args:
+        guidance: scale of classifier-free guidance, >= 0; 1 is none; a number, or one a picture.
+        negative: what to move away from, for all pictures; "" is the checkpoint's null.
+        concepts: further prompts that are added (AND) or taken away (NOT).
+        interval: shares of the path, 0 at pure noise and 1 at the end, between which guidance is on; None: always.
+        perturb: scale of perturbed-attention guidance, >= 0; 0 is none.
+        rescale: share of the guided output that gets the contrast of the conditional one, in [0, 1]; 0 is none.
+        project: share of what guidance adds along the estimate that is kept, in [0, 1], for adaptive projected
+            guidance; None is none.
+        scores: of (x, level), each with its scale: classifiers and noised encoders.
+        estimate_scores: of x0, each with its scale: encoders of clean pictures, through the network.
+        threshold: a quantile in (0, 1] for dynamic thresholding, "static" for clipping, None for neither.
+        experts: other models for parts of the path.
+        nulls: tokens (B, L, D) of the null for each step, from null-text inversion; None: the null or the negative.
+
+    Raises:
+        ValueError: a setting out of range, or two that cannot go together.
+    """
+
+    guidance: float | tuple[float, ...] = 4.0
+    negative: str = ""
+    concepts: tuple[Concept, ...] = ()
+    interval: tuple[float, float] | None = None
+    perturb: float = 0.0
+    rescale: float = 0.0
+    project: float | None = None
+    scores: tuple[tuple[LogProbability, float], ...] = ()
+    estimate_scores: tuple[tuple[Callable[[Tensor], Tensor], float], ...] = ()
+    threshold: float | str | None = None
+    experts: tuple[Expert, ...] = ()
+    nulls: tuple[Tensor, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._check_ranges()
+        if self.rescale > 0 and self.project is not None:
+            raise ValueError("rescale and project both change the size of what guidance adds; choose one of them")
+        if self.nulls is not None and (self.negative or self.interval is not None):
+            raise ValueError(
+                "tuned nulls stand where a negative prompt would, and at every step; leave negative and interval out"
+            )
+        by_progress(*((each.start, each.stop) for each in self.experts))
+
+    def _check_ranges(self) -> None:
+        scales = self.guidance if isinstance(self.guidance, tuple) else (self.guidance,)
+        if not scales or not all(0 <= scale < float("inf") for scale in scales):
+            raise ValueError(f"guidance must be a number from 0 on (1 is none), got {self.guidance}")
+        if not 0 <= self.perturb < float("inf"):
+            raise ValueError(f"perturb must be a number from 0 on (0 is none), got {self.perturb}")
+        if not 0 <= self.rescale <= 1:
+            raise ValueError(f"rescale must lie in [0, 1], got {self.rescale}")
+        if self.project is not None and not 0 <= self.project <= 1:
+            raise ValueError(f"project must lie in [0, 1], got {self.project}")
+        if self.interval is not None and not 0 <= self.interval[0] < self.interval[1] <= 1:
+            raise ValueError(f"interval must be two shares of the path, 0 <= start < stop <= 1, got {self.interval}")
+        if self.threshold not in (None, "static") and not (
+            isinstance(self.threshold, int | float) and 0 < self.threshold <= 1
+        ):
+            raise ValueError(f'threshold must be "static" or a quantile in (0, 1], got {self.threshold!r}')
+
+
+def steered(
+    parts: Parts, prompts: Sequence[str], size: tuple[int, int], steer: Steering, path: Sequence[Level] = ()
+) -> Denoiser:
+    """The denoiser that a checkpoint, prompts and steering make.
+
+    Args:
+        parts: a loaded checkpoint.
+        prompts: B prompts.
+        size: height and width of the pictures, in pixels.
+        steer: what is asked.
+        path: that the nulls were tuned on; needed with ``steer.nulls`` only.
+
+    Returns:
+        x (B, C, h, w) and its level to x0.
+
+    Raises:
+        ValueError: another number of scales or nulls than pictures; or thresholding of a model of latents.
+    """
+    if steer.threshold is not None and isinstance(parts.codec, LatentCodec):
+        raise ValueError(
+            "thresholding keeps pixels in their range, and this is a model of latents, which have none; "
+            "use rescale for strong guidance"
+        )
+    text = Branch(condition_of(parts, prompts, size), name="text")
+    denoise = _guided(parts, _model(parts, steer), text, _mix(parts, text, prompts, size, steer, path), steer)
+    for score, scale in steer.scores:
+        denoise = ClassifierGuided(denoise, score, scale)
+    for estimate_score, scale in steer.estimate_scores:
+        denoise = EstimateGuided(denoise, estimate_score, scale)
+    if steer.threshold is None:
+        return denoise
+    return Thresholded(denoise, None if isinstance(steer.threshold, str) else steer.threshold)
+
+
+def condition_of(parts: Parts, prompts: Sequence[str], size: tuple[int, int]) -> Condition:
+    """The condition of prompts for pictures of a size (height, width), for networks that are told it."""
+    return _told_size(parts, parts.text(prompts).condition, size)
+
+
+def null_of(parts: Parts, count: int, size: tuple[int, int], negative: str = "") -> Condition:
+    """The null, or a negative prompt in its place, for ``count`` pictures of a size (height, width)."""
+    condition = parts.text([negative]).condition.rows([0] * count) if negative else parts.text.null(count)
+    return _told_size(parts, condition, size)
+
+
+def _told_size(parts: Parts, condition: Condition, size: tuple[int, int]) -> Condition:
+    if not parts.network.sized:
+        return condition
+    height, width = size
+    told = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=parts.device)
+    return condition.replace(extras={**condition.extras, "size": told.repeat(condition.count or 1, 1)})
+
+
+def _model(parts: Parts, steer: Steering) -> Model:
+    if not steer.experts:
+        return parts.model
+    models = (parts.model, *(each.model for each in steer.experts))
+    return Experts(models, by_progress(*((each.start, each.stop) for each in steer.experts)))
+
+
+def _mix(
+    parts: Parts,
+    text: Branch,
+    prompts: Sequence[str],
+    size: tuple[int, int],
+    steer: Steering,
+    path: Sequence[Level],
+) -> Mix | Callable[[Level], Mix]:
+    count, scale = len(prompts), _scale(steer.guidance, len(prompts))
+    concepts = [
+        (Branch(_told_size(parts, parts.text([each.prompt]).condition.rows([0] * count), size), name=each.prompt), each)
+        for each in steer.concepts
+    ]
+    perturb = perturbation(text, IdentityAttention(), steer.perturb)
+
+    def at_scale(none: Branch, scale: Weight) -> Mix:
+        return composed(none, (text, scale), *((branch, scale * each.weight) for branch, each in concepts))
+
+    none = Branch(null_of(parts, count, size, steer.negative), name="none")
+    if steer.nulls is not None:
+        tuned = null_by_step(none.condition, steer.nulls, list(path))
+        return lambda level: perturb(at_scale(tuned(level), scale))
+    mix = perturb(at_scale(none, scale))
+    return mix if steer.interval is None else in_interval(mix, at_scale(none, 1.0), *steer.interval)
+
+
+def _scale(guidance: float | tuple[float, ...], count: int) -> Weight:
+    if not isinstance(guidance, tuple):
+        return guidance
+    if len(guidance) != count:
+        raise ValueError(f"there are {count} pictures and {len(guidance)} guidance scales; give one, or one a picture")
+    return guidance[0] if len(set(guidance)) == 1 else torch.tensor(guidance, dtype=torch.float64)
+
+
+def _guided(parts: Parts, model: Model, text: Branch, mix: Mix | Callable[[Level], Mix], steer: Steering) -> Denoiser:
+    if steer.rescale > 0:
+        return Rescaled(model, mix, text, parts.network.prediction, steer.rescale)
+    if steer.project is not None:
+        return Projected(model, mix, text, steer.project)
+    return Guided(model, mix)
