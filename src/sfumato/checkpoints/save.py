@@ -36,7 +36,13 @@ def save(parts: Parts, folder: str | Path, *, dtype: torch.dtype | None = None, 
 
     Raises:
         FileExistsError: the folder exists.
+        ValueError: the parts have no autoencoder (a model of pixels): the layout of diffusers has no place for that.
     """
+    if not isinstance(parts.codec, LatentCodec):
+        raise ValueError(
+            "these parts make pixels without an autoencoder, and diffusers' text-to-image layout has no place for that; "
+            "save the network alone with parts.network.unet.save_pretrained(FOLDER)"
+        )
     target = Path(folder)
     if target.exists():
         raise FileExistsError(f"{target} exists; a checkpoint is never written over another")
@@ -66,8 +72,8 @@ def _write(parts: Parts, folder: Path, dtype: torch.dtype | None, shard_size: st
 
 def _modules(parts: Parts) -> dict[str, Any]:
     encoders = {f"text_encoder{_suffix(i)}": encoder.module for i, encoder in enumerate(parts.text.encoders)}
-    codec = {"vae": parts.codec.vae} if isinstance(parts.codec, LatentCodec) else {}
-    return {"unet": parts.network.unet, **codec, **encoders}
+    assert isinstance(parts.codec, LatentCodec)  # `save` refused the others
+    return {"unet": parts.network.unet, "vae": parts.codec.vae, **encoders}
 
 
 def _tokenizers(parts: Parts) -> dict[str, Any]:

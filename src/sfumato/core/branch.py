@@ -15,7 +15,7 @@ from sfumato.core.level import Level, along
 if TYPE_CHECKING:
     from sfumato.core.model import Model
 
-__all__ = ["Branch", "Guided", "Mix", "Weight", "as_mix", "evaluate"]
+__all__ = ["Branch", "Guided", "Mix", "Weight", "as_mix", "evaluate", "is_zero", "mix_at", "times"]
 
 Weight = float | Tensor
 """A number, or one number an image, shape (B,)."""
@@ -67,7 +67,7 @@ class Mix:
     @property
     def branches(self) -> tuple[Branch, ...]:
         """The branches that count: those whose weight is not the number 0."""
-        return tuple(branch for branch, weight in self.weights.items() if not _is_zero(weight))
+        return tuple(branch for branch, weight in self.weights.items() if not is_zero(weight))
 
     def of(self, estimates: Mapping[Branch, Tensor]) -> Tensor:
         """Combine estimates.
@@ -84,7 +84,7 @@ class Mix:
         """
         if not self.branches:
             raise ValueError(f"no branch has a weight in {self}")
-        first, *others = (_times(self.weights[branch], estimates[branch]) for branch in self.branches)
+        first, *others = (times(self.weights[branch], estimates[branch]) for branch in self.branches)
         return sum(others, start=first)
 
     def check(self) -> Mix:
@@ -118,6 +118,29 @@ class Mix:
 def as_mix(term: Branch | Mix) -> Mix:
     """A mix as it is; a branch as the mix that gives it weight 1."""
     return term if isinstance(term, Mix) else Mix({term: 1.0}, repr(term))
+
+
+def mix_at(mix: Branch | Mix | Callable[[Level], Branch | Mix], level: Level) -> Mix:
+    """The mix of a level, if it is affine.
+
+    Args:
+        mix: a branch, a mix, or a function from a level to one of them.
+        level: shape () or (B,).
+
+    Raises:
+        ValueError: the weights do not sum to 1 for each image.
+    """
+    return as_mix(mix if isinstance(mix, Branch | Mix) else mix(level)).check()
+
+
+def times(weight: Weight, value: Tensor) -> Tensor:
+    """weight * value, the weight being a number or one an image (B,), of a value (B, ...)."""
+    return (along(weight, value) if isinstance(weight, Tensor) else weight) * value
+
+
+def is_zero(weight: Weight) -> bool:
+    """Whether a weight is the number 0; a tensor (B,) is not looked into, which would wait for its device."""
+    return not isinstance(weight, Tensor) and abs(weight) < 1e-12
 
 
 def evaluate(model: Model, x: Tensor, level: Level, branches: Iterable[Branch]) -> dict[Branch, Tensor]:
@@ -159,7 +182,7 @@ class Guided:
 
     def __call__(self, x: Tensor, level: Level) -> Tensor:
         """The mixed clean estimate (B, ...) of x (B, ...) at a level () or (B,)."""
-        mix = as_mix(self.mix if isinstance(self.mix, Branch | Mix) else self.mix(level)).check()
+        mix = mix_at(self.mix, level)
         return mix.of(evaluate(self.model, x, level, mix.branches))
 
 
@@ -168,14 +191,6 @@ def _plus(left: Mix, right: Mix, sign: float) -> dict[Branch, Weight]:
     for branch, weight in right.weights.items():
         weights[branch] = weights.get(branch, 0.0) + sign * weight
     return weights
-
-
-def _times(weight: Weight, estimate: Tensor) -> Tensor:
-    return (along(weight, estimate) if isinstance(weight, Tensor) else weight) * estimate
-
-
-def _is_zero(weight: Weight) -> bool:
-    return not isinstance(weight, Tensor) and abs(weight) < 1e-12
 
 
 def _bracketed(formula: str) -> str:

@@ -17,6 +17,11 @@ __all__ = ["Codec", "LatentCodec", "PixelCodec"]
 class Codec(Protocol):
     """Turns images into x0 and back."""
 
+    @property
+    def factor(self) -> int:
+        """Pixels along one side of an element of x0."""
+        ...
+
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Shape (C, h, w) of the x0 of one image of that many pixels."""
         ...
@@ -33,6 +38,11 @@ class Codec(Protocol):
 @dataclass(frozen=True)
 class PixelCodec:
     """The identity, for models of pixels."""
+
+    @property
+    def factor(self) -> int:
+        """1."""
+        return 1
 
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(3, height, width)."""

@@ -28,7 +28,7 @@ from sfumato.core.steps import Renoising
 from sfumato.flows.steering import Steering, steered
 from sfumato.flows.text_to_image import check_prompts
 from sfumato.flows.walk import Walk, after_steps, encoded, sampler_of
-from sfumato.guidance.inpaint import KeepKnown, latent_mask
+from sfumato.guidance.inpaint import KeepKnown, check_mask, latent_mask
 
 __all__ = ["Inpaint", "extended", "inpaint"]
 
@@ -55,9 +55,7 @@ class Inpaint:
     paste: bool = False
 
     def __post_init__(self) -> None:
-        if self.mask.shape[-2:] != self.images.shape[-2:]:
-            sizes = tuple(self.mask.shape[-2:]), tuple(self.images.shape[-2:])
-            raise ValueError(f"the mask has size {sizes[0]} and the picture {sizes[1]}; give a mask of the same size")
+        check_mask(self.mask, self.images)
         if self.repaint < 1 or self.stretch < 1:
             raise ValueError(f"needs repaint >= 1 and stretch >= 1, got {self.repaint} and {self.stretch}")
 

@@ -30,7 +30,7 @@ from sfumato.core.sample import Record, sample
 from sfumato.flows.steering import Steering, steered
 from sfumato.flows.text_to_image import check_prompts
 from sfumato.flows.walk import Walk, after_steps, encoded, sampler_of
-from sfumato.guidance.inpaint import KeepKnown, latent_mask
+from sfumato.guidance.inpaint import KeepKnown, check_mask, latent_mask
 
 __all__ = ["Redraw", "redraw"]
 
@@ -55,9 +55,8 @@ class Redraw:
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength must lie in (0, 1], got {self.strength}")
-        if self.mask is not None and self.mask.shape[-2:] != self.images.shape[-2:]:
-            sizes = tuple(self.mask.shape[-2:]), tuple(self.images.shape[-2:])
-            raise ValueError(f"the mask has size {sizes[0]} and the picture {sizes[1]}; give a mask of the same size")
+        if self.mask is not None:
+            check_mask(self.mask, self.images)
 
 
 def redraw(

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from sfumato.checkpoints.parts import Parts
-from sfumato.core.codec import Codec
 from sfumato.core.image import check_images
 from sfumato.core.noise import Noise
 from sfumato.core.sample import AfterStep
@@ -108,7 +107,7 @@ def after_steps(parts: Parts, walk: Walk, noise: Noise) -> tuple[AfterStep, ...]
     """
     if walk.like is None:
         return ()
-    like, factor = walk.like, _factor(parts.codec)
+    like, factor = walk.like, parts.codec.factor
     if like.scale < factor or like.scale % factor:
         raise ValueError(f"the scale of like must be a multiple of {factor} pixels for this model, got {like.scale}")
     reference = encoded(parts, like.images, len(noise.seeds))
@@ -134,7 +133,3 @@ def encoded(parts: Parts, images: Tensor, count: int) -> Tensor:
     with torch.no_grad():
         x0 = parts.codec.encode(images.to(parts.device))
     return x0 if len(x0) == count else x0.expand(count, -1, -1, -1)
-
-
-def _factor(codec: Codec) -> int:
-    return 64 // codec.shape(64, 64)[-1]

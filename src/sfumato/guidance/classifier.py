@@ -20,12 +20,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.core.branch import Weight
-from sfumato.core.level import Level, along
+from sfumato.core.branch import Weight, is_zero, times
+from sfumato.core.level import Level
 from sfumato.core.predict import add_score
 from sfumato.core.steps import Denoiser
 
-__all__ = ["ClassifierGuided", "LogProbability", "gradient"]
+__all__ = ["ClassifierGuided", "LogProbability", "gradient", "has_no_say"]
 
 LogProbability = Callable[[Tensor, Level], Tensor]
 """x (B, ...) and its level to one number an image, (B,); no image may depend on another."""
@@ -58,10 +58,15 @@ class ClassifierGuided:
     def __call__(self, x: Tensor, level: Level) -> Tensor:
         """The guided clean estimate (B, ...) of x (B, ...) at a level ()."""
         x0 = self.denoise(x, level)
-        if (not isinstance(self.scale, Tensor) and self.scale == 0) or level.sigma > self.largest_ratio * level.alpha:
+        if has_no_say(self.scale, level, self.largest_ratio):
             return x0
         towards = gradient(lambda x: self.log_probability(x, level), x)
-        return add_score(x0, _weighted(self.scale, towards), level)
+        return add_score(x0, times(self.scale, towards), level)
+
+
+def has_no_say(scale: Weight, level: Level, largest_ratio: float) -> bool:
+    """Whether a score is not asked: its scale is 0, or sigma / alpha of the level, shape (), is above the largest."""
+    return is_zero(scale) or bool(level.sigma > largest_ratio * level.alpha)
 
 
 def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -86,7 +91,3 @@ def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             return torch.zeros_like(x)
         (found,) = torch.autograd.grad(values.sum(), leaf, materialize_grads=True)
     return found.to(x.dtype)
-
-
-def _weighted(weight: Weight, value: Tensor) -> Tensor:
-    return (along(weight, value) if isinstance(weight, Tensor) else weight) * value

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sfumato.core.branch import Weight
-from sfumato.core.level import Level, along
+from sfumato.core.branch import Weight, times
+from sfumato.core.level import Level
 from sfumato.core.predict import add_score
 from sfumato.core.steps import Denoiser
-from sfumato.guidance.classifier import gradient
+from sfumato.guidance.classifier import gradient, has_no_say
 
 __all__ = ["CleanSimilarity", "EstimateGuided", "NoisySimilarity"]
 
@@ -101,7 +101,7 @@ class EstimateGuided:
 
     def __call__(self, x: Tensor, level: Level) -> Tensor:
         """The guided clean estimate (B, ...) of x (B, ...) at a level ()."""
-        if (not isinstance(self.scale, Tensor) and self.scale == 0) or level.sigma > self.largest_ratio * level.alpha:
+        if has_no_say(self.scale, level, self.largest_ratio):
             return self.denoise(x, level)
         kept: list[Tensor] = []
 
@@ -110,5 +110,4 @@ class EstimateGuided:
             return self.score(kept[0])
 
         towards = gradient(score_of_estimate, x)
-        weighted = (along(self.scale, x) if isinstance(self.scale, Tensor) else self.scale) * towards
-        return add_score(kept[0].detach(), weighted, level)
+        return add_score(kept[0].detach(), times(self.scale, towards), level)

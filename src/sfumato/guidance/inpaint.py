@@ -23,7 +23,7 @@ from sfumato.core.level import Level
 from sfumato.core.noise import Noise
 from sfumato.core.predict import noised
 
-__all__ = ["KeepKnown", "latent_mask"]
+__all__ = ["KeepKnown", "check_mask", "latent_mask"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,17 @@ class KeepKnown:
         """x (B, C, h, w) at a level, with the known part."""
         known = self.known if level.sigma == 0 else noised(self.known, self.noise.like(x), level)
         return known + self.mask * (x - known)
+
+
+def check_mask(mask: Tensor, images: Tensor) -> None:
+    """See that a mask (B or 1, 1, H, W) has the size of the pictures (B, 3, H, W).
+
+    Raises:
+        ValueError: it has another.
+    """
+    if mask.shape[-2:] != images.shape[-2:]:
+        sizes = tuple(mask.shape[-2:]), tuple(images.shape[-2:])
+        raise ValueError(f"the mask has size {sizes[0]} and the picture {sizes[1]}; give a mask of the same size")
 
 
 def latent_mask(mask: Tensor, height: int, width: int) -> Tensor:

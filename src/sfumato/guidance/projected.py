@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sfumato.core.branch import Branch, Mix, as_mix, evaluate
+from sfumato.core.branch import Branch, Mix, evaluate, mix_at
 from sfumato.core.level import Level
 from sfumato.core.model import Model
 
@@ -62,7 +62,7 @@ class Projected:
 
     def __call__(self, x: Tensor, level: Level) -> Tensor:
         """The projected clean estimate (B, ...) of x (B, ...) at a level () or (B,)."""
-        mix = as_mix(self.mix if isinstance(self.mix, Mix) else self.mix(level)).check()
+        mix = mix_at(self.mix, level)
         estimates = evaluate(self.model, x, level, (*mix.branches, self.text))
         plain = estimates[self.text]
         added = mix.of(estimates) - plain

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sfumato.core.branch import Branch, Mix, as_mix, evaluate
+from sfumato.core.branch import Branch, Mix, evaluate, mix_at
 from sfumato.core.level import Level
 from sfumato.core.model import Model
 from sfumato.core.predict import Prediction, from_x0, to_x0
@@ -62,7 +62,7 @@ class Rescaled:
 
     def __call__(self, x: Tensor, level: Level) -> Tensor:
         """The rescaled clean estimate (B, ...) of x (B, ...) at a level () or (B,)."""
-        mix = as_mix(self.mix if isinstance(self.mix, Mix) else self.mix(level)).check()
+        mix = mix_at(self.mix, level)
         estimates = evaluate(self.model, x, level, (*mix.branches, self.text))
         guided = from_x0(self.prediction, mix.of(estimates), x, level)
         wanted = from_x0(self.prediction, estimates[self.text], x, level)
