@@ -16,7 +16,7 @@ SHAPE = re.compile(r"\((?:|[\w./ *+-]+,(?:[\w./ *+-]+,?)*)\)|\bshapes?\b|\bscala
 TENSORS = re.compile(r"\b(?:Tensor|NDArray|Rgba|Floats)\b")
 RAISES = re.compile(r"^Raises:$|^ *raises? ", re.MULTILINE | re.IGNORECASE)
 METHODS = ("attention", "guidance", "flows")
-_NO_PAPER = {"flows/evaluate_model.py"}
+_NO_PAPER = {"flows/evaluate_model.py", "flows/start_file.py"}
 _OF_PROTOCOLS = {
     "AttributeError",
     "NotImplementedError",

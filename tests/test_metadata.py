@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
@@ -10,14 +10,15 @@ from sfumato.metadata import (
     A1111_CHUNK,
     JSON_CHUNK,
     MetadataError,
-    Recipe,
     chunks,
     from_a1111,
     from_chunks,
     from_json,
     to_a1111,
     to_json,
+    written,
 )
+from sfumato.recipe import OPTIONAL, Given, Recipe
 
 RECIPE = Recipe(
     prompt='a "red" caf\u00e9, \u732b\nSteps: 3',
@@ -39,6 +40,36 @@ RECIPE = Recipe(
 )
 
 
+FILE = Given("a photo.png", "ab" * 32)
+STEERED = replace(
+    RECIPE,
+    task="inpaint",
+    concepts=(("a blue bird", 1.0), ("a tree", -0.5)),
+    pag=2.0,
+    apg=0.0,
+    threshold="dynamic:0.995",
+    classifier=(("concept", "rocket", 2.0),),
+    clip_guidance=1.5,
+    clip_form="estimate",
+    experts=((Given("other", "0123"), 0.0, 0.3),),
+    langevin=2,
+    like=FILE,
+    like_scale=8,
+    like_until=0.5,
+    start=FILE,
+    picture=FILE,
+    mask=FILE,
+    strength=0.4,
+    repaint=10,
+    paste=True,
+    border=(1, 2, 3, 4),
+    to_prompt="a dog",
+    to_seed=3,
+    to_picture=FILE,
+    share=0.5,
+)
+
+
 def changed(**fields: Any) -> str:
     return json.dumps({**json.loads(to_json(RECIPE)), **fields})
 
@@ -48,6 +79,14 @@ def test_json_comes_back_the_same() -> None:
     assert to_json(RECIPE).isascii()
     assert from_chunks(chunks(RECIPE)).recipe == RECIPE
     assert set(chunks(RECIPE)) == {A1111_CHUNK, JSON_CHUNK}
+
+
+def test_every_way_of_steering_comes_back_and_what_is_off_is_not_written() -> None:
+    assert from_json(to_json(STEERED)) == STEERED
+    assert set(written(STEERED)) == {field.name for field in fields(Recipe)}
+    assert not OPTIONAL & set(written(RECIPE))
+    assert STEERED.given == (FILE,) * 5
+    assert "Denoising strength: 0.4" in to_a1111(replace(STEERED, task="redraw"))
 
 
 def test_a1111_comes_back_as_far_as_it_goes() -> None:
@@ -131,6 +170,22 @@ def test_wrong_a1111_text(text: str, reason: str) -> None:
         (changed(model="x" * 201), "model must be"),
         (changed(batch=0), "batch must be"),
         (changed(threads=10**6), "threads must be"),
+        (changed(task="erase"), "task must be generate or redraw"),
+        (changed(concepts=[["a", 1]] * 17), "concepts must be at most 16"),
+        (changed(concepts=[["a", "1"]]), "concepts must be"),
+        (changed(concepts={"a": 1}), "concepts must be"),
+        (changed(threshold="dynamic:0"), "threshold must be"),
+        (changed(threshold=0.9), "threshold must be"),
+        (changed(classifier=[["concept", "rocket"]]), "classifier must be"),
+        (changed(experts=[["other", 0, 1]]), "experts must be"),
+        (changed(picture="../../etc/passwd"), "picture must be a file's name and digest"),
+        (changed(picture={"name": "x", "digest": "../x"}), "picture must be"),
+        (changed(picture={"name": "x" * 201, "digest": "ab"}), "picture must be"),
+        (changed(picture={"name": 1, "digest": 2}), "picture must be"),
+        (changed(border=[1, 2, 3]), "border must be"),
+        (changed(paste=1), "paste must be true or false"),
+        (changed(repaint=10**6), "repaint must be"),
+        (changed(langevin=10**6), "langevin must be"),
     ],
 )
 def test_hostile_json_is_refused_in_a_sentence(text: str, reason: str) -> None:

@@ -28,6 +28,8 @@ from transformers.models.clip.modeling_clip import (
 )
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
+from sfumato.networks.guide import Guide
+
 __all__ = [
     "EMOJI_SCHEDULER",
     "SD1_SCHEDULER",
@@ -42,6 +44,7 @@ __all__ = [
     "tiny_clip",
     "tiny_clip_tokenizer",
     "tiny_clip_with_projection",
+    "tiny_guide",
     "tiny_sdxl_unet",
     "tiny_unet",
     "tiny_vae",
@@ -197,6 +200,19 @@ def tiny_picture_encoder(*, seed: int = 5) -> CLIPVisionModelWithProjection:
     with seeded(seed):
         config = CLIPVisionConfig(**settings, image_size=64, patch_size=16, projection_dim=TEXT_WIDTH)
         return CLIPVisionModelWithProjection(config).eval()
+
+
+def tiny_guide(*, seed: int = 6, **config: Any) -> Guide:
+    """Reads 4 x 16 x 16 latents: three concepts, two styles, sentences of the width of :func:`tiny_bert`; locked."""
+    settings = {
+        "words": {"concept": ["cat", "cat face", "red apple"], "style": ["flat", "3d"]},
+        "sentence_width": TEXT_WIDTH,
+        "block_out_channels": (8, 16, 16),
+        "attention_head_dim": 8,
+        "norm_num_groups": 4,
+    }
+    with seeded(seed):
+        return Guide(**{**settings, **config}).eval().requires_grad_(False)
 
 
 def write_sd1(folder: Path) -> Path:

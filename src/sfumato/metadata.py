@@ -1,4 +1,4 @@
-"""How a picture was made: the recipe that every picture carries, and reading it back as untrusted input.
+"""The recipe that every picture carries as text: writing it, and reading it back as untrusted input.
 
 Two text chunks of the PNG file hold it: ``parameters``, the form of A1111's web interface that other tools read, and
 ``sfumato``, a JSON object with every setting and the true seed of this picture.
@@ -7,87 +7,37 @@ Two text chunks of the PNG file hold it: ``parameters``, the form of A1111's web
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, cast
 
 from sfumato.a1111 import SAMPLERS, Written, join, short_name, split
+from sfumato.recipe import OPTIONAL, Given, Recipe, shown
 
 __all__ = [
     "A1111_CHUNK",
     "JSON_CHUNK",
     "Found",
     "MetadataError",
-    "Recipe",
     "chunks",
     "from_a1111",
     "from_chunks",
     "from_json",
     "to_a1111",
     "to_json",
+    "written",
 ]
 
 A1111_CHUNK = "parameters"
 JSON_CHUNK = "sfumato"
 
 _FORMAT = 1
-_Rule = tuple[Callable[[Any], bool], str]
+_DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 _LONGEST = 65_536
 
 
 class MetadataError(ValueError):
     """A recipe cannot be read; the message is a sentence that says what is wrong with it."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that makes one picture.
-
-    Args:
-        prompt: what it shows.
-        seed: of this picture alone, in [0, 2**64).
-        negative: what it is guided away from.
-        model: name of an installed model, or of the folder it was loaded from; never a path.
-        fingerprint: hexadecimal digits that tell one model from another; "" if unknown.
-        steps: in [1, 1000].
-        scheduler: a short name or the name of a diffusers class.
-        guidance: scale in [0, 1000]; 1 is no guidance.
-        guidance_interval: shares of the path between which guidance acts, 0 <= low < high <= 1.
-        rescale: share of the guided estimate's rescaling, in [0, 1].
-        width: pixels, in [8, 4096]; None is the model's own size.
-        height: pixels, likewise.
-        dtype: "float32" or "bfloat16", in which the network computed.
-        batch: pictures that were made together with it, itself included.
-        threads: of the CPU; 0 if unknown.
-        version: of the sfumato that made it; "" if another program did.
-
-    Raises:
-        ValueError: a field of another type or outside its range.
-    """
-
-    prompt: str
-    seed: int
-    negative: str = ""
-    model: str = ""
-    fingerprint: str = ""
-    steps: int = 20
-    scheduler: str = "ddim"
-    guidance: float = 4.0
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    rescale: float = 0.0
-    width: int | None = None
-    height: int | None = None
-    dtype: str = "float32"
-    batch: int = 1
-    threads: int = 0
-    version: str = ""
-
-    def __post_init__(self) -> None:
-        for name, (fits, wanted) in _RULES.items():
-            value = getattr(self, name)
-            if not fits(value):
-                raise ValueError(f"{name} must be {wanted}, got {_shown(value)}")
 
 
 @dataclass(frozen=True)
@@ -128,9 +78,15 @@ def from_chunks(texts: Mapping[str, str]) -> Found:
     raise MetadataError("it carries no recipe: neither a 'sfumato' nor a 'parameters' text chunk")
 
 
+def written(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe as plain values, those of ``OPTIONAL`` that are at their defaults left out."""
+    values = asdict(recipe)
+    return {name: value for name, value in values.items() if name not in OPTIONAL or value != _DEFAULTS[name]}
+
+
 def to_json(recipe: Recipe) -> str:
-    """One line of JSON in ASCII; "format" is 1, the other keys are the fields of ``Recipe``."""
-    return json.dumps({"format": _FORMAT, **asdict(recipe)}, allow_nan=False)
+    """One line of JSON in ASCII; "format" is 1, the other keys are the fields of :func:`written`."""
+    return json.dumps({"format": _FORMAT, **written(recipe)}, allow_nan=False)
 
 
 def from_json(text: str) -> Recipe:
@@ -146,15 +102,13 @@ def from_json(text: str) -> Recipe:
     values = _parsed(text)
     found = values.pop("format", None)
     if type(found) is not int or found != _FORMAT:
-        raise MetadataError(f"its recipe has format {_shown(found)}, this version of sfumato reads format {_FORMAT}")
-    names = [field.name for field in fields(Recipe)]
-    for problem, wrong in (("unknown", set(values) - set(names)), ("missing", set(names) - set(values))):
+        raise MetadataError(f"its recipe has format {shown(found)}, this version of sfumato reads format {_FORMAT}")
+    names = {field.name for field in fields(Recipe)}
+    for problem, wrong in (("unknown", set(values) - names), ("missing", names - OPTIONAL - set(values))):
         if wrong:
-            listed = ", ".join(_shown(name) for name in sorted(wrong)[:5])
+            listed = ", ".join(shown(name) for name in sorted(wrong)[:5])
             raise MetadataError(f"{problem} field in its recipe: {listed}")
-    if isinstance(values["guidance_interval"], list):
-        values["guidance_interval"] = tuple(cast("list[Any]", values["guidance_interval"]))
-    return _checked(values)
+    return _checked({name: _frozen(value) for name, value in values.items()})
 
 
 def to_a1111(recipe: Recipe) -> str:
@@ -167,6 +121,7 @@ def to_a1111(recipe: Recipe) -> str:
         "Size": f"{recipe.width}x{recipe.height}" if recipe.width and recipe.height else "",
         "Model hash": recipe.fingerprint[:10],
         "Model": recipe.model,
+        "Denoising strength": f"{recipe.strength:g}" if recipe.task == "redraw" else "",
         "Version": f"sfumato {recipe.version}".strip(),
     }
     return join(Written(recipe.prompt, recipe.negative, settings))
@@ -186,7 +141,7 @@ def from_a1111(text: str) -> Found:
     except ValueError as error:
         raise MetadataError(f"its 'parameters' text cannot be read: {error}") from error
     values: dict[str, Any] = {"prompt": written.prompt, "negative": written.negative}
-    ignored = [f"text after the settings: {_shown(written.after)}"] if written.after else []
+    ignored = [f"text after the settings: {shown(written.after)}"] if written.after else []
     for name, word in written.settings.items():
         read = _read(name, word)
         values.update(read)
@@ -200,7 +155,7 @@ def _read(name: str, word: str) -> dict[str, Any]:
     try:
         return _READERS[name](word) if name in _READERS else {}
     except ValueError as error:
-        raise MetadataError(f"in its recipe the setting {name} cannot be {_shown(word)}") from error
+        raise MetadataError(f"in its recipe the setting {name} cannot be {shown(word)}") from error
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -209,7 +164,7 @@ def _parsed(text: str) -> dict[str, Any]:
     except RecursionError as error:
         raise MetadataError("its recipe is nested too deeply") from error
     except ValueError as error:
-        raise MetadataError(f"its recipe is no valid JSON ({_shown(str(error))})") from error
+        raise MetadataError(f"its recipe is no valid JSON ({shown(str(error))})") from error
     if not isinstance(values, dict):
         raise MetadataError("its recipe is no JSON object")
     return cast("dict[str, Any]", values)
@@ -224,6 +179,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as tuples, and its objects of a name and a digest as files."""
+    if isinstance(value, list):
+        return tuple(_frozen(each) for each in cast("list[Any]", value))
+    if isinstance(value, dict) and set(cast("dict[str, Any]", value)) == {"name", "digest"}:
+        return Given(**cast("dict[str, Any]", value))
+    return value
 
 
 def _checked(values: dict[str, Any]) -> Recipe:
@@ -250,50 +214,4 @@ _READERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "Seed": lambda word: {"seed": int(word)},
     "Size": _size,
     "Model": lambda word: {"model": word},
-}
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _text(longest: int) -> _Rule:
-    return lambda value: isinstance(value, str) and len(value) <= longest, f"a text of at most {longest} characters"
-
-
-def _whole(low: int, high: int) -> _Rule:
-    return lambda value: type(value) is int and low <= value <= high, f"a whole number from {low} to {high}"
-
-
-def _real(value: Any, low: float, high: float) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and low <= value <= high
-
-
-def _is_interval(value: Any) -> bool:
-    ends: tuple[Any, ...] = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else ()
-    return len(ends) == 2 and all(_real(end, 0, 1) for end in ends) and ends[0] < ends[1]
-
-
-def _is_side(value: Any) -> bool:
-    return value is None or (type(value) is int and 8 <= value <= 4096)
-
-
-_RULES: Mapping[str, _Rule] = {
-    "prompt": _text(10_000),
-    "seed": _whole(0, 2**64 - 1),
-    "negative": _text(10_000),
-    "model": _text(200),
-    "fingerprint": (lambda v: isinstance(v, str) and len(v) <= 64 and set(v) <= set("0123456789abcdef"), "hexadecimal"),
-    "steps": _whole(1, 1000),
-    "scheduler": _text(80),
-    "guidance": (lambda value: _real(value, 0, 1000), "a number from 0 to 1000"),
-    "guidance_interval": (_is_interval, "two numbers with 0 <= low < high <= 1"),
-    "rescale": (lambda value: _real(value, 0, 1), "a number from 0 to 1"),
-    "width": (_is_side, "a whole number from 8 to 4096"),
-    "height": (_is_side, "a whole number from 8 to 4096"),
-    "dtype": (lambda value: value in ("float32", "bfloat16"), "float32 or bfloat16"),
-    "batch": _whole(1, 100_000),
-    "threads": _whole(0, 4096),
-    "version": _text(40),
 }

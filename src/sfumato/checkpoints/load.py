@@ -5,6 +5,7 @@
     text_encoder*/       config.json, model*.safetensors
     tokenizer*/          vocabulary
     scheduler/           scheduler_config.json
+    guide/               config.json, diffusion_pytorch_model*.safetensors; ours, and no part of model_index.json
 
 All go through one code path. Parts that sampling does not need (safety checker, picture encoder) are left alone.
 Nothing needs the network; see ``sfumato.checkpoints.safety`` for what is refused.
@@ -29,10 +30,11 @@ from sfumato.core.codec import LatentCodec
 from sfumato.core.model import DenoisingModel
 from sfumato.encoders.image import PictureEncoder
 from sfumato.encoders.text import TextEncoder, TokenEncoder
+from sfumato.networks.guide import Guide
 from sfumato.networks.unet import UNetNetwork
 from sfumato.samplers.schedule import prediction_of, schedule_of
 
-__all__ = ["EMBEDDED", "Parts", "load", "load_pictures"]
+__all__ = ["EMBEDDED", "Parts", "load", "load_guide", "load_pictures"]
 
 EMBEDDED: Mapping[str, Path] = MappingProxyType({"emoji": Path(__file__).parent / "emoji"})
 """Checkpoints that come with the package, by name."""
@@ -93,6 +95,28 @@ def load_pictures(name_or_path: str | Path, dtype: torch.dtype | None = None) ->
     return PictureEncoder(_module(folder, index, "pictures", dtype or torch.float32))
 
 
+def load_guide(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Guide | None:
+    """Load the guide that belongs to a checkpoint's codec and text encoder.
+
+    It is found by its folder: of a part in model_index.json that its pipeline does not know, diffusers warns.
+
+    Args:
+        name_or_path: as for :func:`load`.
+        dtype: of the weights; None: float32.
+
+    Returns:
+        the guide, locked and in evaluation mode; None if the checkpoint has no folder ``guide``.
+
+    Raises:
+        CheckpointError: no such checkpoint, or a guide that is broken, unsafe or of an unknown kind.
+    """
+    path = _folder(name_or_path) / "guide"
+    if not path.is_dir():
+        return None
+    kind = read_json(path / "config.json").get("_class_name")
+    return _filled(path, kind, dtype or torch.float32).requires_grad_(False)
+
+
 @dataclass(frozen=True)
 class _Kind:
     """Where the class of a part is, what its weight files are called, and how it is built from its settings."""
@@ -122,6 +146,7 @@ _KINDS: Mapping[str, _Kind] = {
     "CLIPTextModelWithProjection": _Kind("transformers.models.clip.modeling_clip", _TRANSFORMERS, _clip),
     "CLIPVisionModelWithProjection": _Kind("transformers.models.clip.modeling_clip", _TRANSFORMERS, _clip),
     "BertModel": _Kind("transformers.models.bert.modeling_bert", _TRANSFORMERS, _bert),
+    "Guide": _Kind("sfumato.networks.guide", _DIFFUSERS, _diffusers),
 }
 _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "unet": ("UNet2DConditionModel",),
@@ -129,6 +154,7 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection", "BertModel"),
     "text_encoder_2": ("CLIPTextModelWithProjection",),
     "pictures": ("CLIPVisionModelWithProjection",),
+    "guide": ("Guide",),
 }
 
 
@@ -160,8 +186,13 @@ def _part(folder: Path, index: Mapping[str, Any], part: str) -> Path:
 
 
 def _module(folder: Path, index: Mapping[str, Any], part: str, dtype: torch.dtype) -> Any:
-    path, kind = _part(folder, index, part), _class_of(index, part)
-    if kind not in _ALLOWED[part]:
+    return _filled(_part(folder, index, part), _class_of(index, part), dtype)
+
+
+def _filled(path: Path, kind: object, dtype: torch.dtype) -> Any:
+    """The part in a folder, named as the folder is, of a class that it may have."""
+    part = path.name
+    if not isinstance(kind, str) or kind not in _ALLOWED[part]:
         raise CheckpointError(f"{part} is of the class {kind!r}; known are {', '.join(_ALLOWED[part])}")
     config = read_json(path / "config.json")
     header = read_headers(path, _KINDS[kind].stem)

@@ -40,7 +40,7 @@ def save(parts: Parts, folder: str | Path, *, dtype: torch.dtype | None = None, 
     """
     if not isinstance(parts.codec, LatentCodec):
         raise ValueError(
-            "these parts make pixels without an autoencoder, and diffusers' text-to-image layout has no place for that; "
+            "these parts make pixels without an autoencoder, which diffusers' text-to-image layout has no place for; "
             "save the network alone with parts.network.unet.save_pretrained(FOLDER)"
         )
     target = Path(folder)

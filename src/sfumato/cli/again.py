@@ -6,14 +6,16 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from sfumato.cli.generate import add_machine_flags, add_output_flags, job_of
+from sfumato.cli.flags import add_machine_flags, add_output_flags, job_of
 from sfumato.cli.models import Model, find, installed
 from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.progress import say
 from sfumato.cli.render import render
+from sfumato.cli.sources import Sources
 from sfumato.machine import best_dtype, usable_threads
-from sfumato.metadata import A1111_CHUNK, JSON_CHUNK, Found, MetadataError, Recipe, from_chunks
+from sfumato.metadata import A1111_CHUNK, JSON_CHUNK, Found, MetadataError, from_chunks
 from sfumato.png_text import read_text_chunks
+from sfumato.recipe import Recipe
 
 __all__ = ["add_flags", "run"]
 
@@ -21,6 +23,9 @@ __all__ = ["add_flags", "run"]
 def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato again``."""
     parser.add_argument("picture", type=Path, metavar="PICTURE.png", help="a picture that carries its recipe")
+    parser.add_argument(
+        "--given", type=Path, action="append", metavar="PATH", help="a file or model that it was made from; repeatable"
+    )
     add_machine_flags(parser)
     add_output_flags(parser)
     parser.set_defaults(run=run)
@@ -43,7 +48,11 @@ def run(options: argparse.Namespace) -> int:
     recipe = _adapted(found, model, options)
     for note in _notes(found, recipe, model):
         say(f"sfumato: note: {note}", quiet=options.quiet)
-    render([recipe], job_of(options, model))
+    sources = Sources(model)
+    for path in options.given or ():
+        sources.add_model(find(str(path))) if path.is_dir() else sources.add(path)
+    sources.search(recipe, [options.picture.parent, Path(), options.output])
+    render([recipe], job_of(options, model), sources)
     return 0
 
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sfumato.cli.files import prepare_folder
-from sfumato.cli.generate import add_machine_flags, add_sampling_flags, check_scheduler
+from sfumato.cli.flags import add_machine_flags, add_sampling_flags, recipe_of
+from sfumato.cli.make import asked_of, followed
 from sfumato.cli.models import find
 from sfumato.cli.parser import UsageError
 from sfumato.cli.progress import emit, say
+from sfumato.cli.sources import Sources
 from sfumato.cli.values import whole
-from sfumato.machine import best_dtype, usable_threads
+from sfumato.metadata import written
+from sfumato.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sfumato.checkpoints.parts import Parts
+    from sfumato.flows.steering import Steering
 
 __all__ = ["add_flags", "run"]
 
@@ -39,8 +48,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score a model, and write evaluation.md, evaluation.json and evaluation.png."""
-    check_scheduler(options.scheduler)
     model = find(options.model)
+    sources = Sources(model)
+    recipe = recipe_of(options, sources)
+    if len(options.guidance) > 1:
+        raise UsageError("--guidance of an evaluation is one scale")
     if options.card and not (model.folder / "training.json").is_file():
         raise UsageError(f"{model.folder} has no training.json to write scores into; leave out --card")
     prepare_folder(options.output)
@@ -49,29 +61,28 @@ def run(options: argparse.Namespace) -> int:
 
     from sfumato.evaluate.report import scores_of, to_markdown
     from sfumato.flows.evaluate_model import EvaluationSettings, evaluate_model
-    from sfumato.flows.steering import Steering
     from sfumato.flows.walk import Walk
     from sfumato.world.store import open_world
 
     world = open_world(options.cache)
-    torch.set_num_threads(options.threads or usable_threads())
+    torch.set_num_threads(recipe.threads)
+
+    def follow(parts: Parts, prompts: Sequence[str], steer: Steering) -> Steering:
+        return followed(parts, [replace(recipe, prompt=prompt) for prompt in prompts], sources, steer)
+
     settings = EvaluationSettings(
         count=options.count,
         reference=options.reference,
-        steer=Steering(
-            guidance=options.guidance,
-            negative=options.negative,
-            interval=options.guidance_interval,
-            rescale=options.rescale,
-        ),
-        walk=Walk(options.steps, options.scheduler),
+        steer=asked_of([recipe], sources),
+        follow=follow,
+        walk=Walk(recipe.steps, recipe.scheduler, langevin=recipe.langevin),
         seed=options.seed,
         batch=options.batch,
         max_rows=options.max_rows,
-        dtype=getattr(torch, best_dtype() if options.dtype == "auto" else options.dtype),
+        dtype=getattr(torch, recipe.dtype),
     )
     tell = partial(say, quiet=options.quiet)
-    command = _command(options)
+    command = _command(options, recipe)
     report = evaluate_model(model.folder, options.output, settings, world=world, command=command, say=tell)
     tell(str(options.output / "evaluation.md"))
     if options.card:
@@ -85,23 +96,33 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _command(options: argparse.Namespace) -> str:
+def _command(options: argparse.Namespace, recipe: Recipe) -> str:
     """The command line that makes the report again, every setting that matters spelled out."""
-    low, high = options.guidance_interval
+    low, high = recipe.guidance_interval
     words = {
         "--model": options.model,
         "--count": options.count,
         "--reference": options.reference,
         "--seed": options.seed,
         "--batch": options.batch,
-        "--steps": options.steps,
-        "--scheduler": options.scheduler,
-        "--guidance": f"{options.guidance:g}",
+        "--steps": recipe.steps,
+        "--scheduler": recipe.scheduler,
+        "--guidance": f"{recipe.guidance:g}",
         "--guidance-interval": f"{low:g}:{high:g}",
-        "--rescale": f"{options.rescale:g}",
-        "--negative": options.negative or None,
+        "--rescale": f"{recipe.rescale:g}",
+        "--negative": recipe.negative or None,
         "--dtype": options.dtype,
         "--cache": options.cache,
     }
     given = [text for flag, value in words.items() if value is not None for text in (flag, str(value))]
-    return shlex.join(["sfumato", "evaluate", *given])
+    return shlex.join(["sfumato", "evaluate", *given, *_steering(options, recipe)])
+
+
+def _steering(options: argparse.Namespace, recipe: Recipe) -> list[str]:
+    """The flags of :func:`sfumato.cli.flags.add_steering_flags` that are on, as words."""
+    on = written(recipe)
+    words = [f"--{'and' if weight > 0 else 'not'}={prompt}:{abs(weight):g}" for prompt, weight in recipe.concepts]
+    words += [f"--classifier={head}={word}:{scale:g}" for head, word, scale in recipe.classifier]
+    words += [f"--expert={name}@{start:g}-{stop:g}" for name, start, stop in options.expert or ()]
+    plain = ("pag", "apg", "threshold", "clip_guidance", "clip_form", "langevin")
+    return words + [f"--{name.replace('_', '-')}={on[name]}" for name in plain if name in on]

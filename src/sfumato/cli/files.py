@@ -34,9 +34,9 @@ def slug(text: str) -> str:
     return words.encode()[:_LONGEST].decode(errors="ignore").rstrip("-") or "picture"
 
 
-def next_index(folder: Path, name: str) -> int:
-    """One more than the largest number of the folder's files NAME-0000.png; 0 if there is none."""
-    pattern = re.compile(re.escape(name) + r"-(\d{4,9})\.png")
+def next_index(folder: Path, name: str, suffix: str = "png") -> int:
+    """One more than the largest number of the folder's files NAME-0000.SUFFIX; 0 if there is none."""
+    pattern = re.compile(re.escape(name) + r"-(\d{4,9})\." + suffix)
     found = [int(match[1]) for path in folder.iterdir() if (match := pattern.fullmatch(path.name))]
     return max(found, default=-1) + 1
 
@@ -58,8 +58,8 @@ def prepare_folder(folder: Path) -> None:
         raise OutputError(f"cannot write into {folder} ({error.strerror}); choose another --output") from error
 
 
-def save_numbered(content: bytes, folder: Path, name: str, first: int, *, force: bool) -> Path:
-    """Write NAME-0000.png with the first number from ``first`` on that is free; with ``force``, with ``first`` itself.
+def save_numbered(content: bytes, folder: Path, name: str, first: int, *, force: bool, suffix: str = "png") -> Path:
+    """Write NAME-0000.SUFFIX with the first number from ``first`` on that is free; with ``force``, with that itself.
 
     Returns:
         the path.
@@ -68,11 +68,11 @@ def save_numbered(content: bytes, folder: Path, name: str, first: int, *, force:
         OutputError: the disk is full, the folder is gone or not writable.
     """
     for index in range(first, first + 1_000_000):
-        path = folder / f"{name}-{index:04d}.png"
+        path = folder / f"{name}-{index:04d}.{suffix}"
         with suppress(FileExistsError):
             write_whole(content, path, replace=force)
             return path
-    raise OutputError(f"{folder} has no free name {name}-NNNN.png; choose another --output")
+    raise OutputError(f"{folder} has no free name {name}-NNNN.{suffix}; choose another --output")
 
 
 def write_whole(content: bytes, path: Path, *, replace: bool) -> None:

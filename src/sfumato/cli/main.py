@@ -18,6 +18,12 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "generate": ("generate", "add_flags", "make pictures of prompts"),
+    "redraw": ("redraw", "add_flags", "draw a picture anew after a prompt"),
+    "inpaint": ("inpaint", "add_flags", "make the masked part of a picture anew"),
+    "outpaint": ("inpaint", "add_border_flags", "put a border round a picture"),
+    "invert": ("invert", "add_flags", "find the noise that a picture comes from"),
+    "morph": ("morph", "add_flags", "make the pictures between two prompts or pictures"),
+    "grid": ("grid", "add_flags", "compare settings on one labelled sheet"),
     "again": ("again", "add_flags", "make a picture once more from the recipe that it carries"),
     "models": ("models", "add_flags", "list the installed models with their cards"),
     "world": ("world", "add_flags", "fetch or show the emoji pictures to train and evaluate on"),

@@ -39,6 +39,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_Wide, **options)
         self._fill = fill
 
+    @property
+    def long_flags(self) -> list[str]:
+        """The names of its flags, without their dashes."""
+        return [name.removeprefix("--") for name in self._option_string_actions if name.startswith("--")]
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # pyright: ignore
         """As argparse does it, after filling in the flags and refusing unknown ones by name."""
         if self._fill is not None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered, slug
+from sfumato.cli.make import make, steps_of
 from sfumato.cli.models import Model
-from sfumato.cli.progress import Advance, bar, emit, say
-from sfumato.metadata import Recipe, chunks
+from sfumato.cli.progress import bar, emit, say
+from sfumato.cli.sources import Sources
+from sfumato.metadata import chunks, written
+from sfumato.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.checkpoints.parts import Parts
 
-__all__ = ["Job", "load_parts", "make_batch", "render"]
+__all__ = ["Job", "completed", "load_parts", "render"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Job:
         grid: whether to write a contact sheet too.
         json: whether stdout gets one JSON object per picture.
         quiet: whether stderr gets neither progress nor file names.
+        name: of the files, before their number; "" takes it from each prompt.
     """
 
     model: Model
@@ -46,14 +50,16 @@ class Job:
     grid: bool = False
     json: bool = False
     quiet: bool = False
+    name: str = ""
 
 
-def render(recipes: Sequence[Recipe], job: Job) -> list[Path]:
-    """Make one picture for each recipe; all share the settings of the first but for prompt and seed.
+def render(recipes: Sequence[Recipe], job: Job, sources: Sources) -> list[Path]:
+    """Make one picture for each recipe; they differ in prompt, seed, guidance and share only.
 
     Args:
         recipes: at least one; threads says how many of the CPU's are used.
         job: how.
+        sources: has the files and models that the recipes name.
 
     Returns:
         the paths of the pictures, in order.
@@ -66,15 +72,15 @@ def render(recipes: Sequence[Recipe], job: Job) -> list[Path]:
     """
     prepare_folder(job.folder)
     parts = load_parts(job.model, recipes[0], job.max_rows)
-    recipes = [_completed(recipe, parts, job) for recipe in recipes]
+    recipes = [completed(recipe, parts, job.model) for recipe in recipes]
     batches = _batches(recipes, job.batch)
     writer = _Writer(job)
     images: list[Tensor] = []
     try:
-        with bar(recipes[0].steps * len(batches), "making pictures", "step", quiet=job.quiet) as advance:
+        with bar(steps_of(recipes[0]) * len(batches), "making pictures", "step", quiet=job.quiet) as advance:
             for batch in batches:
                 begun = time.perf_counter()
-                made = make_batch(parts, batch, advance)
+                made = make(parts, batch, sources, advance)
                 writer.write(made, batch, time.perf_counter() - begun)
                 images += [made] if job.grid else []
     except KeyboardInterrupt as error:
@@ -98,17 +104,17 @@ class _Writer:
 
         for picture, recipe in zip(to_pictures(images), recipes, strict=True):
             texts = chunks(recipe) if self.job.metadata else {}
-            path = self._save(picture_bytes(picture, texts), slug(recipe.prompt))
+            path = self._save(picture_bytes(picture, texts), self.job.name or slug(recipe.prompt))
             self.paths.append(path)
             if self.job.json:
-                emit({"path": str(path), **asdict(recipe), "seconds": round(seconds / len(recipes), 3)})
+                emit({"path": str(path), **written(recipe), "seconds": round(seconds / len(recipes), 3)})
             say(f"{path} (seed {recipe.seed})", quiet=self.job.quiet)
 
     def write_grid(self, images: Sequence[Tensor], recipes: Sequence[Recipe]) -> None:
         """Write all pictures (B, 3, H, W) on one sheet, with their prompts."""
         import torch
 
-        from sfumato.core.image import grid
+        from sfumato.core.sheet import grid
 
         columns = min(8, -(-len(recipes) // max(1, round(len(recipes) ** 0.5))))
         sheet = grid(torch.cat(list(images)), columns, [recipe.prompt for recipe in recipes])
@@ -143,37 +149,16 @@ def _batches(recipes: Sequence[Recipe], size: int) -> list[list[Recipe]]:
     return [[replace(recipe, batch=len(part)) for recipe in part] for part in parts]
 
 
-def _completed(recipe: Recipe, parts: Parts, job: Job) -> Recipe:
+def completed(recipe: Recipe, parts: Parts, model: Model) -> Recipe:
+    """A recipe with the model's name and fingerprint, its size if none was asked for, and our version."""
     import sfumato
 
     height, width = parts.size
     return replace(
         recipe,
-        model=job.model.name,
-        fingerprint=job.model.fingerprint,
+        model=model.name,
+        fingerprint=model.fingerprint,
         height=recipe.height or height,
         width=recipe.width or width,
         version=sfumato.__version__,
-    )
-
-
-def make_batch(parts: Parts, batch: Sequence[Recipe], advance: Advance) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] of recipes with a size, which differ in prompt and seed only."""
-    import sfumato
-
-    first = batch[0]
-    assert first.height is not None and first.width is not None
-    return sfumato.text_to_image(
-        parts,
-        [recipe.prompt for recipe in batch],
-        seeds=[recipe.seed for recipe in batch],
-        size=(first.height, first.width),
-        steer=sfumato.Steering(
-            guidance=tuple(recipe.guidance for recipe in batch),
-            negative=first.negative,
-            interval=None if first.guidance_interval == (0.0, 1.0) else first.guidance_interval,
-            rescale=first.rescale,
-        ),
-        walk=sfumato.Walk(first.steps, first.scheduler),
-        watch=lambda _: advance(),
     )

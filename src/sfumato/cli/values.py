@@ -5,11 +5,25 @@ from __future__ import annotations
 import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sfumato.cli.words import printable
 
-__all__ = ["boolean", "interval", "number", "size", "whole"]
+__all__ = [
+    "boolean",
+    "border",
+    "existing_file",
+    "expert",
+    "interval",
+    "number",
+    "numbers",
+    "size",
+    "threshold",
+    "wanted_class",
+    "weighted_prompt",
+    "whole",
+]
 
 
 def whole(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
@@ -68,12 +82,104 @@ def size(word: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
+def border(word: str) -> tuple[int, int, int, int]:
+    """One width in pixels for all sides, or LEFT,RIGHT,ABOVE,BELOW; not all 0."""
+    side = whole(0, 4096)
+    try:
+        sides = [side(part) for part in word.split(",")]
+    except ArgumentTypeError:
+        sides = []
+    if len(sides) not in (1, 4) or not any(sides):
+        raise ArgumentTypeError(f"needs PX or LEFT,RIGHT,ABOVE,BELOW in pixels, such as 16, got '{printable(word)}'")
+    left, right, above, below = sides if len(sides) == 4 else sides * 4
+    return left, right, above, below
+
+
 def boolean(word: str) -> bool:
     """true or false, yes or no."""
     values: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False}
     if word.lower() not in values:
         raise ArgumentTypeError(f"needs true or false, got '{printable(word)}'")
     return values[word.lower()]
+
+
+def numbers(low: float, high: float) -> Callable[[str], tuple[float, ...]]:
+    """One number in [low, high], or several with commas between."""
+    one = number(low, high)
+
+    def convert(word: str) -> tuple[float, ...]:
+        return tuple(one(part) for part in word.split(","))
+
+    return convert
+
+
+def weighted_prompt(sign: int) -> Callable[[str], tuple[str, float]]:
+    """PROMPT or PROMPT:WEIGHT with a weight from 0 to 1000, 1 if it is not given; the weight gets the sign."""
+
+    def convert(word: str) -> tuple[str, float]:
+        prompt, colon, weight = word.rpartition(":")
+        try:
+            value = float(weight) if colon else math.nan
+        except ValueError:
+            value = math.nan
+        if math.isnan(value):
+            prompt, value = word, 1.0
+        if not prompt.strip() or not 0 <= value <= 1000:
+            raise ArgumentTypeError(
+                f"needs PROMPT:WEIGHT with a weight from 0 to 1000, such as 'a bird:1.0', got '{printable(word)}'"
+            )
+        return prompt.strip(), sign * value
+
+    return convert
+
+
+def threshold(word: str) -> str:
+    """static, or dynamic:QUANTILE with a quantile above 0 and up to 1; dynamic alone is the paper's 0.995."""
+    kind, colon, quantile = word.partition(":")
+    if word == "static":
+        return word
+    try:
+        share = number(0, 1)(quantile) if colon else 0.995
+    except ArgumentTypeError:
+        share = 0.0
+    if kind != "dynamic" or share == 0:
+        raise ArgumentTypeError(f"needs static or dynamic:QUANTILE, such as dynamic:0.995, got '{printable(word)}'")
+    return f"dynamic:{share:g}"
+
+
+def wanted_class(word: str) -> tuple[str, str, float]:
+    """HEAD=WORD or HEAD=WORD:SCALE, such as concept=rocket:2.0."""
+    head, equals, rest = word.partition("=")
+    name, colon, scale = rest.partition(":")
+    try:
+        value = number(0, 1000)(scale) if colon else 1.0
+    except ArgumentTypeError:
+        value = -1.0
+    if not (head and equals and name) or value < 0:
+        raise ArgumentTypeError(f"needs HEAD=WORD:SCALE, such as concept=rocket:2.0, got '{printable(word)}'")
+    return head, name, value
+
+
+def expert(word: str) -> tuple[str, float, float]:
+    """MODEL@START-STOP with shares of the path, such as other@0.0-0.3."""
+    model, at, span = word.rpartition("@")
+    try:
+        start, stop = (number(0, 1)(part) for part in span.split("-"))
+    except (ValueError, ArgumentTypeError):
+        start = stop = 0.0
+    if not (at and model and start < stop):
+        raise ArgumentTypeError(
+            f"needs MODEL@START-STOP with 0 <= START < STOP <= 1, such as other@0.0-0.3, got '{printable(word)}'"
+        )
+    return model, start, stop
+
+
+def existing_file(word: str) -> Path:
+    """A file that is there."""
+    path = Path(word).expanduser()
+    if not path.is_file():
+        raise ArgumentTypeError(f"there is no file '{printable(word)}'")
+    return path
 
 
 def _range(low: float, high: float) -> str:

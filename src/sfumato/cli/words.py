@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 
 __all__ = ["did_you_mean", "nearest", "printable"]
 
-_LIKE = 0.6
+_LIKE, _BEHIND = 0.6, 0.25
 _SEPARATORS = str.maketrans({"-": None, "_": None, " ": None, ".": None, "+": "p"})
 
 
@@ -22,10 +22,11 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
         count: at most so many.
 
     Returns:
-        known words, the most similar first; none if nothing is similar.
+        known words, the most similar first; none if nothing is similar, and none that is far behind the first.
     """
     scored = sorted(((_likeness(word, candidate), candidate) for candidate in known), key=lambda pair: -pair[0])
-    return [candidate for likeness, candidate in scored[:count] if likeness >= _LIKE]
+    least = max(_LIKE, scored[0][0] - _BEHIND) if scored else _LIKE
+    return [candidate for likeness, candidate in scored[:count] if likeness >= least]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
-"""Images at the edge: picture files, tensors in [-1, 1], resizing, contact sheets.
+"""Images at the edge: picture files, tensors in [-1, 1], resizing.
 
-Between all functions of sfumato images are float32 (B, 3, H, W) in [-1, 1]. Pillow and uint8 occur here only.
+Between all functions of sfumato images are float32 (B, 3, H, W) in [-1, 1]. Pillow and uint8 occur here and in
+``sheet`` only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "check_images",
     "cover",
     "from_pictures",
-    "grid",
     "open_picture",
     "resize",
     "to_pictures",
@@ -168,39 +168,6 @@ def cover(images: Tensor, height: int, width: int) -> Tensor:
     return large[..., top : top + height, left : left + width]
 
 
-def grid(images: Tensor, columns: int, labels: Sequence[str] = (), gap: int = 4) -> Image.Image:
-    """A contact sheet, row by row, with a line of text under each image.
-
-    Args:
-        images: (B, 3, H, W) in [-1, 1].
-        columns: images in a row, >= 1.
-        labels: one text an image, cut to its width; none for no text.
-        gap: pixels between images.
-
-    Returns:
-        an RGB picture on white.
-
-    Raises:
-        ValueError: no columns, another number of labels than images, or no images.
-    """
-    pictures = to_pictures(images)
-    if columns < 1 or len(labels) not in (0, len(pictures)):
-        raise ValueError(f"needs columns >= 1 and no or {len(pictures)} labels, got {columns} and {len(labels)}")
-    width, height = pictures[0].size
-    font = ImageFont.load_default(size=max(9, min(14, width // 8)))
-    line = int(font.getbbox("Ag")[3]) + 3 if labels else 0
-    rows = -(-len(pictures) // columns)
-    columns = min(columns, len(pictures))
-    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + line + gap) + gap), "white")
-    draw = ImageDraw.Draw(sheet)
-    for index, picture in enumerate(pictures):
-        left, top = gap + index % columns * (width + gap), gap + index // columns * (height + line + gap)
-        sheet.paste(picture, (left, top))
-        if labels:
-            draw.text((left, top + height + 1), _cut(labels[index], font, width), fill="black", font=font)
-    return sheet
-
-
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
@@ -215,10 +182,3 @@ def _flat(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image
         return picture.convert("RGB")
     behind = Image.new("RGBA", picture.size, (*background, 255))
     return Image.alpha_composite(behind, picture.convert("RGBA")).convert("RGB")
-
-
-def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    line = " ".join(text.split())
-    while line and font.getlength(line) > width:
-        line = line[:-1]
-    return line

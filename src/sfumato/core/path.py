@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from sfumato.core.level import Level, Schedule
 __all__ = ["Path", "backwards", "bumps", "karras", "leading", "linspace", "suffix", "trailing", "uniform_log_snr"]
 
 Path = list[Level]
+_Stop = TypeVar("_Stop")
 
 
 def trailing(schedule: Schedule, steps: int) -> Path:
@@ -116,7 +118,7 @@ def uniform_log_snr(schedule: Schedule, steps: int) -> Path:
     return _path(schedule, torch.lerp(noisy.log(), clean.log(), _shares(schedule, steps)).exp(), schedule.at_ratio)
 
 
-def suffix(path: Path, strength: float) -> Path:
+def suffix(path: list[_Stop], strength: float) -> list[_Stop]:
     """The last part of a path, for starting from a noised image instead of pure noise.
 
     Args:
@@ -144,7 +146,7 @@ def backwards(path: Path) -> Path:
     return noisy[::-1]
 
 
-def bumps(path: Path, length: int, repeats: int) -> Path:
+def bumps(path: list[_Stop], length: int, repeats: int) -> list[_Stop]:
     """Walk stretches of a path several times, going up again between: the resampling of RePaint.
 
     Whenever 0, 1, 2, ... times ``length`` steps are left, the path returns by ``length`` levels and walks them again,

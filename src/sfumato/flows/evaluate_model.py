@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sfumato.checkpoints.load import load, load_pictures
 from sfumato.checkpoints.parts import Parts
-from sfumato.core.image import grid, resize
+from sfumato.core.image import resize
+from sfumato.core.sheet import grid
 from sfumato.encoders.image import sentences
 from sfumato.evaluate.agreement import cosine
 from sfumato.evaluate.judge import Judge
@@ -42,6 +43,7 @@ class EvaluationSettings:
         count: the first so many of the fixed prompts, >= 20.
         reference: real scenes of further prompts that the sets are compared with, >= 20.
         steer: guidance and all else that is asked of the denoiser.
+        follow: adds to it what depends on the prompts of a batch, such as their likeness; None: nothing.
         walk: steps and scheduler.
         seed: of the first picture; picture i has seed + i.
         batch: pictures made at once; memory and speed only.
@@ -55,6 +57,7 @@ class EvaluationSettings:
     count: int = 500
     reference: int = 2000
     steer: Steering = Steering()
+    follow: Callable[[Parts, Sequence[str], Steering], Steering] | None = None
     walk: Walk = Walk()
     seed: int = 0
     batch: int = 25
@@ -147,7 +150,8 @@ def generated_pictures(
         some = texts[start : start + settings.batch]
         seeds = [settings.seed + start + number for number in range(len(some))]
         say(f"generating {start + len(some)} of {len(texts)}")
-        made.append(text_to_image(parts, some, seeds=seeds, steer=settings.steer, walk=settings.walk))
+        steer = settings.steer if settings.follow is None else settings.follow(parts, some, settings.steer)
+        made.append(text_to_image(parts, some, seeds=seeds, steer=steer, walk=settings.walk))
     return resize(torch.cat(made).cpu(), 64, 64).clamp(-1, 1)
 
 
@@ -199,6 +203,14 @@ def _notes(judge: Judge, reference: int, others: int) -> tuple[str, ...]:
 
 def _settings(world: World, settings: EvaluationSettings) -> dict[str, str | int | float]:
     steer, walk = settings.steer, settings.walk
+    further = {
+        "further prompts": ", ".join(f"{each.prompt}: {each.weight:g}" for each in steer.concepts),
+        "perturbed attention": steer.perturb,
+        "projected": "" if steer.project is None else f"{steer.project:g}",
+        "threshold": str(steer.threshold or ""),
+        "experts": ", ".join(f"{each.start:g} to {each.stop:g}" for each in steer.experts),
+        "langevin": walk.langevin,
+    }
     return {
         "steps": walk.steps,
         "guidance": str(steer.guidance),
@@ -209,4 +221,5 @@ def _settings(world: World, settings: EvaluationSettings) -> dict[str, str | int
         "seeds": f"{settings.seed}..{settings.seed + settings.count - 1}",
         "dtype": str(settings.dtype or torch.float32).removeprefix("torch."),
         "world": world.digest[:16],
+        **{name: value for name, value in further.items() if value},
     }

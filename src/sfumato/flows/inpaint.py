@@ -25,7 +25,7 @@ from sfumato.core.noise import Noise
 from sfumato.core.path import bumps
 from sfumato.core.sample import Record, sample
 from sfumato.core.steps import Renoising
-from sfumato.flows.steering import Steering, steered
+from sfumato.flows.steering import Steering, condition_of, steered
 from sfumato.flows.text_to_image import check_prompts
 from sfumato.flows.walk import Walk, after_steps, encoded, sampler_of
 from sfumato.guidance.inpaint import KeepKnown, check_mask, latent_mask
@@ -95,7 +95,7 @@ def inpaint(
     path = bumps(sampler.path, given.stretch, given.repaint)
     step = Renoising(sampler.step) if given.repaint > 1 else sampler.step
     with torch.no_grad():
-        denoise = steered(parts, prompts, size, steer, sampler.path)
+        denoise = steered(parts, condition_of(parts, prompts, size), size, steer, sampler.path)
         known = encoded(parts, given.images, len(seeds))
         keep = KeepKnown(known, latent_mask(given.mask.to(known), *known.shape[-2:]), noise.fork("known"))
         x = sampler.scale * noise.like(known)

@@ -27,7 +27,7 @@ from sfumato.core.noise import Noise
 from sfumato.core.path import suffix
 from sfumato.core.predict import noised
 from sfumato.core.sample import Record, sample
-from sfumato.flows.steering import Steering, steered
+from sfumato.flows.steering import Steering, condition_of, steered
 from sfumato.flows.text_to_image import check_prompts
 from sfumato.flows.walk import Walk, after_steps, encoded, sampler_of
 from sfumato.guidance.inpaint import KeepKnown, check_mask, latent_mask
@@ -93,7 +93,7 @@ def redraw(
     sampler, noise = sampler_of(parts, walk), Noise(seeds)
     path = suffix(sampler.path, given.strength)
     with torch.no_grad():
-        denoise = steered(parts, prompts, size, steer, sampler.path)
+        denoise = steered(parts, condition_of(parts, prompts, size), size, steer, sampler.path)
         known = encoded(parts, given.images, len(seeds))
         x = noised(known, noise.like(known), path[0])
         after = after_steps(parts, walk, noise)

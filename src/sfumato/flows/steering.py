@@ -135,13 +135,13 @@ class Steering:
 
 
 def steered(
-    parts: Parts, prompts: Sequence[str], size: tuple[int, int], steer: Steering, path: Sequence[Level] = ()
+    parts: Parts, text: Condition, size: tuple[int, int], steer: Steering, path: Sequence[Level] = ()
 ) -> Denoiser:
-    """The denoiser that a checkpoint, prompts and steering make.
+    """The denoiser that a checkpoint, a condition and steering make.
 
     Args:
         parts: a loaded checkpoint.
-        prompts: B prompts.
+        text: of B pictures, from :func:`condition_of` as a rule.
         size: height and width of the pictures, in pixels.
         steer: what is asked.
         path: that the nulls were tuned on; needed with ``steer.nulls`` only.
@@ -157,8 +157,8 @@ def steered(
             "thresholding keeps pixels in their range, and this is a model of latents, which have none; "
             "use rescale for strong guidance"
         )
-    text = Branch(condition_of(parts, prompts, size), name="text")
-    denoise = _guided(parts, _model(parts, steer), text, _mix(parts, text, prompts, size, steer, path), steer)
+    branch = Branch(text, name="text")
+    denoise = _guided(parts, _model(parts, steer), branch, _mix(parts, branch, size, steer, path), steer)
     for score, scale in steer.scores:
         denoise = ClassifierGuided(denoise, score, scale)
     for estimate_score, scale in steer.estimate_scores:
@@ -195,14 +195,10 @@ def _model(parts: Parts, steer: Steering) -> Model:
 
 
 def _mix(
-    parts: Parts,
-    text: Branch,
-    prompts: Sequence[str],
-    size: tuple[int, int],
-    steer: Steering,
-    path: Sequence[Level],
+    parts: Parts, text: Branch, size: tuple[int, int], steer: Steering, path: Sequence[Level]
 ) -> Mix | Callable[[Level], Mix]:
-    count, scale = len(prompts), _scale(steer.guidance, len(prompts))
+    count = text.condition.count or 0
+    scale = _scale(steer.guidance, count)
     concepts = [
         (Branch(_told_size(parts, parts.text([each.prompt]).condition.rows([0] * count), size), name=each.prompt), each)
         for each in steer.concepts

@@ -19,7 +19,7 @@ from torch import Tensor
 from sfumato.checkpoints.parts import Parts
 from sfumato.core.noise import Noise
 from sfumato.core.sample import Record, sample
-from sfumato.flows.steering import Steering, steered
+from sfumato.flows.steering import Steering, condition_of, steered
 from sfumato.flows.walk import Walk, after_steps, sampler_of, start_of
 
 __all__ = ["check_prompts", "text_to_image"]
@@ -56,7 +56,7 @@ def text_to_image(
     size = size or parts.size
     sampler, noise = sampler_of(parts, walk), Noise(seeds)
     with torch.no_grad():
-        denoise = steered(parts, prompts, size, steer, sampler.path)
+        denoise = steered(parts, condition_of(parts, prompts, size), size, steer, sampler.path)
         x = start_of(parts, walk, sampler.scale, noise, size)
         after = after_steps(parts, walk, noise)
         x0 = sample(denoise, x, sampler.path, sampler.step, noise=noise, after=after, watch=watch)

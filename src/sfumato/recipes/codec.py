@@ -103,7 +103,7 @@ def main(config: Config) -> None:
     """Train, and save the codec as a diffusers folder ``output_dir/vae`` with its model card."""
     import torch
 
-    from sfumato.core.image import grid
+    from sfumato.core.sheet import grid
     from sfumato.train.card import write_card
     from sfumato.train.fit import fit
     from sfumato.train.order import Order

@@ -146,7 +146,7 @@ def main(config: Config) -> None:
     """Train, and save the whole checkpoint as ``output_dir/emoji-STEPS`` with its model card."""
     import torch
 
-    from sfumato.core.image import grid
+    from sfumato.core.sheet import grid
     from sfumato.flows.steering import Steering
     from sfumato.flows.text_to_image import text_to_image
     from sfumato.flows.walk import Walk

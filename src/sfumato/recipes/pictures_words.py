@@ -102,7 +102,7 @@ def main(config: Config) -> None:
     """Train, and save the encoder as ``output_dir/pictures`` with its model card."""
     import torch
 
-    from sfumato.core.image import grid
+    from sfumato.core.sheet import grid
     from sfumato.encoders.image import PictureEncoder, sentences
     from sfumato.train.card import write_card
     from sfumato.train.fit import fit

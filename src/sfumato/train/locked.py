@@ -17,7 +17,7 @@ from sfumato.core.codec import LatentCodec
 from sfumato.encoders.image import PictureEncoder
 from sfumato.encoders.text import TextEncoder, TokenEncoder
 
-__all__ = ["Locked", "locked_codec", "locked_pictures", "locked_text"]
+__all__ = ["Locked", "TextAndCodec", "locked_codec", "locked_pictures", "locked_text"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +48,37 @@ class Locked:
         Raises:
             FileNotFoundError: a folder lacks a part; the sentence names what makes it.
         """
-        digest = hashlib.sha256()
-        for folder in (text / "text_encoder", text / "tokenizer", codec, pictures):
-            for file in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
-                if file.name != "training.json":
-                    digest.update(file.name.encode() + file.read_bytes())
-        return Locked(locked_text(text), locked_codec(codec), locked_pictures(pictures), digest.hexdigest()[:16])
+        digest = _digest(text / "text_encoder", text / "tokenizer", codec, pictures)
+        return Locked(locked_text(text), locked_codec(codec), locked_pictures(pictures), digest)
+
+
+@dataclass(frozen=True, eq=False)
+class TextAndCodec:
+    """The locked text encoder and codec, and a hash of their weight files, for what needs no picture encoder.
+
+    Args:
+        text: MiniLM, or another BERT-like encoder.
+        codec: between pictures and latents.
+        digest: 16 hexadecimal digits; changes when any of their files does.
+    """
+
+    text: TextEncoder
+    codec: LatentCodec
+    digest: str
+
+    @staticmethod
+    def load(text: Path, codec: Path) -> TextAndCodec:
+        """Load both.
+
+        Args:
+            text: folder with ``text_encoder`` and ``tokenizer``.
+            codec: folder of an ``AutoencoderKL``.
+
+        Raises:
+            FileNotFoundError: a folder lacks a part; the sentence names what makes it.
+        """
+        digest = _digest(text / "text_encoder", text / "tokenizer", codec)
+        return TextAndCodec(locked_text(text), locked_codec(codec), digest)
 
 
 def locked_text(folder: Path) -> TextEncoder:
@@ -105,6 +130,15 @@ def locked_pictures(folder: Path) -> PictureEncoder:
             )
         )
     )
+
+
+def _digest(*folders: Path) -> str:
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
+            if file.name != "training.json":
+                digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _check(folder: Path, maker: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from sfumato.train.scenes import render, to_images
 from sfumato.world.scene import SceneConfig
 from sfumato.world.sources import World
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "cached", "mean_latents", "over", "prepare"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,24 +58,41 @@ def prepare(
         neighbours: neighbours k of each scene, below N.
     """
     facts = (world.digest, locked.digest, repr(config), seed, count, neighbours)
-    key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-    file = folder / f"prepared-{key}.safetensors"
-    if not file.is_file():
-        tensors = _compute(locked, world, config, seed, count, neighbours)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in tensors.items()}, file.with_suffix(".part"))
-        os.replace(file.with_suffix(".part"), file)
-    found = load_file(file)
+    found, key = cached(folder, "prepared", facts, lambda: _compute(locked, world, config, seed, count, neighbours))
     captions = CaptionStates(found["states"], found["lengths"], found["rows"], found["null"])
     return Prepared(found["latents"], captions, found["vectors"], found["neighbours"], key)
+
+
+def cached(
+    folder: Path, name: str, facts: tuple[object, ...], compute: Callable[[], Mapping[str, Tensor]]
+) -> tuple[dict[str, Tensor], str]:
+    """Tensors of any shape that follow from facts: computed once and kept in ``folder``.
+
+    Args:
+        folder: gets ``NAME-KEY.safetensors``, whole or not at all.
+        name: of the file.
+        facts: everything that the tensors follow from; their text is hashed.
+        compute: makes the tensors.
+
+    Returns:
+        The tensors by name, and the key: hash of the facts, 16 hexadecimal digits.
+    """
+    key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    file = folder / f"{name}-{key}.safetensors"
+    if not file.is_file():
+        tensors = compute()
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({each: value.contiguous() for each, value in tensors.items()}, file.with_suffix(".part"))
+        os.replace(file.with_suffix(".part"), file)
+    return load_file(file), key
 
 
 def _compute(
     locked: Locked, world: World, config: SceneConfig, seed: int, count: int, neighbours: int
 ) -> dict[str, Tensor]:
     scenes = render(world, seed, count, config)
-    latents = _over(scenes.pictures, "latents", lambda images: mean_latents(locked.codec, images).half())
-    vectors = _over(scenes.pictures, "vectors", lambda images: _vectors(locked.pictures, images))
+    latents = over(scenes.pictures, "latents", lambda images: mean_latents(locked.codec, images).half())
+    vectors = over(scenes.pictures, "vectors", lambda images: _vectors(locked.pictures, images))
     captions = encode_captions(locked.text, scenes.captions)
     return {
         "latents": latents,
@@ -99,7 +116,18 @@ def _vectors(pictures: PictureEncoder, images: Tensor) -> Tensor:
         return pictures(images)
 
 
-def _over(pictures: Tensor, name: str, function: Callable[[Tensor], Tensor], batch: int = 64) -> Tensor:
+def over(pictures: Tensor, name: str, function: Callable[[Tensor], Tensor], batch: int = 64) -> Tensor:
+    """What a function gives for many pictures, ``batch`` at a time and without gradients.
+
+    Args:
+        pictures: uint8 (N, H, W, 3).
+        name: of the progress bar.
+        function: images (B, 3, H, W) in [-1, 1] to (B, ...).
+        batch: pictures at a time, >= 1.
+
+    Returns:
+        (N, ...).
+    """
     starts = tqdm(range(0, len(pictures), batch), desc=name, disable=None, leave=False)
     with torch.no_grad():
         return torch.cat([function(to_images(pictures[start : start + batch])) for start in starts])

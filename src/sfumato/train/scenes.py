@@ -9,23 +9,41 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sfumato.world.scene import SceneConfig, draw
+from sfumato.world.scene import Scene, SceneConfig, draw
 from sfumato.world.sources import World
 
-__all__ = ["SceneSet", "render", "to_images"]
+__all__ = ["Labels", "SceneSet", "render", "to_images"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What can be said of a whole scene, in single words.
+
+    Args:
+        concept: name of the thing; None where there are several different ones.
+        style: "glossy", "flat" or "3d".
+        colour: the colour that the thing is said to have, else the one measured; None if it has no single colour, or
+            if there are several different things.
+    """
+
+    concept: str | None
+    style: str
+    colour: str | None
 
 
 @dataclass(frozen=True, eq=False)
 class SceneSet:
-    """Pictures with their captions.
+    """Pictures with their captions and labels.
 
     Args:
         pictures: uint8 (N, 64, 64, 3).
         captions: N captions.
+        labels: N labels.
     """
 
     pictures: Tensor
     captions: tuple[str, ...]
+    labels: tuple[Labels, ...]
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -54,11 +72,20 @@ def render(world: World, seed: int, count: int, config: SceneConfig) -> SceneSet
         raise ValueError(f"need at least one scene, got {count}")
     pictures = torch.empty(count, 64, 64, 3, dtype=torch.uint8)
     captions: list[str] = []
+    labels: list[Labels] = []
     for index in tqdm(range(count), desc="scenes", unit="scene", disable=None, leave=False):
         scene = draw(world, seed, index, config)
         pictures[index] = torch.from_numpy(scene.image)
         captions.append(scene.caption)
-    return SceneSet(pictures, tuple(captions))
+        labels.append(_labels(scene))
+    return SceneSet(pictures, tuple(captions), tuple(labels))
+
+
+def _labels(scene: Scene) -> Labels:
+    first, *others = scene.objects
+    if any(other.concept != first.concept for other in others):
+        return Labels(None, scene.style, None)
+    return Labels(first.name, scene.style, first.colour)
 
 
 def to_images(pictures: Tensor) -> Tensor:

@@ -1,0 +1,149 @@
+"""``sfumato grid``: settings of ``generate`` compared on one labelled sheet.
+
+Each cell is a picture of its own, in a folder beside the sheet, with the recipe that it carries; a cell whose recipe is
+already there is not made again, so an interrupted grid goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered, slug, write_whole
+from sfumato.cli.generate import add_picture_flags, planned
+from sfumato.cli.make import make, steps_of
+from sfumato.cli.models import find
+from sfumato.cli.parser import Parser, UsageError
+from sfumato.cli.progress import bar, emit, say
+from sfumato.cli.render import completed, load_parts
+from sfumato.cli.sources import Sources
+from sfumato.cli.words import did_you_mean
+from sfumato.metadata import JSON_CHUNK, chunks, to_json
+from sfumato.png_text import read_text_chunks
+from sfumato.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sfumato.checkpoints.parts import Parts
+
+__all__ = ["add_flags", "run"]
+
+_FIXED = ("count", "grid", "exact", "batch", "output", "force", "json", "quiet", "debug", "no-metadata", "help")
+_Axis = tuple[str, tuple[str, ...]]
+_Cell = tuple[Recipe, Sources]
+
+
+def add_flags(parser: Parser) -> None:
+    """The flags of ``sfumato grid``."""
+    parser.add_argument("prompt", metavar="PROMPT", help="what the pictures show")
+    axis = "a flag of generate, without --, and its values; | parts values that hold commas"
+    for name, where in (("x", "across"), ("y", "down"), ("z", "one block below another")):
+        parser.add_argument(f"--{name}", metavar="NAME=V,V", required=name == "x", help=f"{where}: {axis}")
+        axis = "likewise"
+    add_picture_flags(parser)
+    parser.epilog = 'example: sfumato grid "a red apple" --x guidance=1,3,6 --y steps=5,10,20'
+    parser.set_defaults(run=run, seed=0)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the cells that are not there yet, then the sheet.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C; the message counts the cells that are there.
+    """
+    if options.count != 1 or options.no_metadata:
+        raise UsageError(
+            "a cell is one picture, and goes on by the recipe it carries; leave out --count and --no-metadata"
+        )
+    axes = [_axis(word) for word in (options.z, options.y, options.x) if word]
+    if len({name for name, _ in axes}) < len(axes):
+        raise UsageError("two axes change the same setting")
+    places = [dict(zip([name for name, _ in axes], values, strict=True)) for values in product(*(v for _, v in axes))]
+    sources: dict[str, Sources] = {}
+    cells = [_cell(options, place, sources) for place in places]
+    folder = options.output / f"{slug(options.prompt)}-cells"
+    prepare_folder(folder)
+    paths = [folder / f"{slug(' '.join(f'{name} {value}' for name, value in place.items()))}.png" for place in places]
+    if len(set(paths)) < len(paths):
+        raise UsageError("two cells have the same values")
+    _make_cells(cells, paths, options)
+    sheet = _write_sheet(paths, axes, options)
+    if options.json:
+        emit({"path": str(sheet), "cells": [str(path) for path in paths]})
+    say(f"{sheet} ({len(paths)} cells)", quiet=options.quiet)
+    return 0
+
+
+def _make_cells(cells: Sequence[_Cell], paths: Sequence[Path], options: argparse.Namespace) -> None:
+    from sfumato.core.image import to_pictures
+
+    loaded: dict[tuple[str, str], Parts] = {}
+    made = 0
+    try:
+        with bar(sum(steps_of(recipe) for recipe, _ in cells), "making cells", "step", quiet=options.quiet) as advance:
+            for (asked, sources), path in zip(cells, paths, strict=True):
+                key = (sources.model.fingerprint, asked.dtype)
+                if key not in loaded:
+                    loaded[key] = load_parts(sources.model, asked, options.max_rows)
+                recipe = completed(asked, loaded[key], sources.model)
+                if options.force or not _is_there(path, recipe):
+                    images = make(loaded[key], [recipe], sources, advance)
+                    write_whole(picture_bytes(to_pictures(images)[0], chunks(recipe)), path, replace=True)
+                    say(f"{path}", quiet=options.quiet)
+                else:
+                    advance(steps_of(recipe))
+                made += 1
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"{made} of {len(cells)} cells are there; the same command goes on") from error
+
+
+def _is_there(path: Path, recipe: Recipe) -> bool:
+    """Whether a cell's file holds the picture of a recipe."""
+    if not path.is_file():
+        return False
+    try:
+        return read_text_chunks(path, frozenset({JSON_CHUNK})).get(JSON_CHUNK) == to_json(recipe)
+    except ValueError:
+        return False
+
+
+def _write_sheet(paths: Sequence[Path], axes: Sequence[_Axis], options: argparse.Namespace) -> Path:
+    import torch
+
+    from sfumato.core.image import from_pictures, open_picture, resize
+    from sfumato.core.sheet import table
+
+    images = [from_pictures([open_picture(path)]) for path in paths]
+    tall, wide = (max(image.shape[side] for image in images) for side in (2, 3))
+    labels = [[f"{name}={value}" for value in values] for name, values in axes]
+    sheet = table(torch.cat([resize(image, tall, wide) for image in images]), *reversed(labels))
+    name = f"{slug(options.prompt)}-grid"
+    first = 0 if options.force else next_index(options.output, name)
+    return save_numbered(picture_bytes(sheet, {}), options.output, name, first, force=options.force)
+
+
+def _cell(options: argparse.Namespace, place: Mapping[str, str], shared: dict[str, Sources]) -> _Cell:
+    """The recipe of one cell: the flags as given, those of its place over them."""
+    parser = Parser(prog="sfumato grid")
+    parser.add_argument("prompts", nargs="*")
+    add_picture_flags(parser)
+    known = [flag for flag in parser.long_flags if flag not in _FIXED]
+    for name in place:
+        if name != "prompt" and name not in known:
+            raise UsageError(f"no setting '{name}' for an axis{did_you_mean(name, known)}")
+    words = [f"--{name}={value}" for name, value in place.items() if name != "prompt"]
+    own = parser.parse_args([*words, "--", place.get("prompt", options.prompt)], argparse.Namespace(**vars(options)))
+    sources = shared.setdefault(str(own.model), Sources(find(own.model)))
+    return planned(own, sources)[0], sources
+
+
+def _axis(word: str) -> _Axis:
+    name, equals, values = word.partition("=")
+    found = tuple(value.strip() for value in values.split("|" if "|" in values else ","))
+    if not (name and equals and all(found)):
+        raise UsageError(f"an axis needs NAME=VALUE,VALUE, such as guidance=1,3,6, got '{word}'")
+    if len(set(found)) < len(found):
+        raise UsageError(f"the axis '{word}' has a value twice")
+    return name.strip().removeprefix("--"), found

@@ -1,0 +1,154 @@
+"""Files and models that recipes name beside the model itself: told apart by content, loaded when first needed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfumato.cli.models import Model
+from sfumato.cli.parser import UsageError
+from sfumato.recipe import Given, Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sfumato.checkpoints.parts import Parts
+    from sfumato.encoders.image import PictureEncoder
+    from sfumato.flows.invert import Inverted
+    from sfumato.networks.guide import Guide
+
+__all__ = ["Sources"]
+
+_LARGEST = 512_000_000
+
+
+class Sources:
+    """Where the files are that recipes name by name and digest.
+
+    Args:
+        model: whose guide and picture encoder are used.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._files: dict[str, Path] = {}
+        self._models: dict[str, Model] = {}
+        self._experts: dict[str, Parts] = {}
+
+    def add(self, path: Path) -> Given:
+        """Take a file in.
+
+        Raises:
+            UsageError: it is not there, or too large to be a picture or a start.
+        """
+        if not path.is_file():
+            raise UsageError(f"there is no file {path}")
+        if path.stat().st_size > _LARGEST:
+            raise UsageError(f"{path} has {path.stat().st_size} bytes, more than a picture or a start can have")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self._files[digest] = path
+        return Given(path.name[-200:], digest)
+
+    def add_model(self, model: Model) -> Given:
+        """Take another model in."""
+        self._models[model.fingerprint] = model
+        return Given(model.name, model.fingerprint)
+
+    def search(self, recipe: Recipe, folders: Iterable[Path]) -> None:
+        """Find what a recipe names and was not taken in yet: by name in folders, told apart by content.
+
+        Raises:
+            UsageError: a file or model is not found; the sentence names it.
+        """
+        places = list(folders)
+        for given in recipe.given:
+            candidates = [folder / given.name for folder in places if Path(given.name).name == given.name]
+            if given.digest not in self._files:
+                found = [path for path in candidates if path.is_file() and self.add(path) == given]
+                if not found:
+                    raise UsageError(f"the picture was made from the file '{given.name}'; say where it is by --given")
+        for given, _, _ in recipe.experts:
+            if given.digest not in self._models:
+                raise UsageError(f"the picture was made with the expert '{given.name}'; say where it is by --given")
+
+    def image(self, given: Given, size: tuple[int, int]) -> Tensor:
+        """A picture (1, 3, H, W) in [-1, 1], its middle cut out at a size (height, width).
+
+        Raises:
+            PictureError: no picture that can be read.
+        """
+        from sfumato.core.image import cover, from_pictures, open_picture
+
+        return cover(from_pictures([open_picture(self._files[given.digest])]), *size).clamp(-1, 1)
+
+    def mask(self, given: Given, picture: Given, size: tuple[int, int]) -> Tensor:
+        """A mask (1, 1, H, W) in [0, 1], white as 1, cut out like the picture that it belongs to.
+
+        Raises:
+            UsageError: it has not the picture's proportions.
+            PictureError: no picture that can be read.
+        """
+        from sfumato.core.image import open_picture
+
+        wide, tall = open_picture(self._files[given.digest]).size
+        width, height = open_picture(self._files[picture.digest]).size
+        if abs(wide * height - tall * width) > max(wide, tall, width, height):
+            raise UsageError(f"the mask is {wide}x{tall} and the picture {width}x{height}; draw it on the picture")
+        return (self.image(given, size).mean(1, keepdim=True) + 1) / 2
+
+    def start(self, given: Given) -> Inverted:
+        """The content of a file of ``sfumato invert``.
+
+        Raises:
+            CheckpointError: it holds no inversion.
+        """
+        from sfumato.flows.start_file import read_start
+
+        return read_start(self._files[given.digest])
+
+    def expert(self, given: Given, dtype: torch.dtype) -> Parts:
+        """Another model, in a dtype.
+
+        Raises:
+            CheckpointError: it cannot be loaded.
+        """
+        import sfumato
+
+        if given.digest not in self._experts:
+            self._experts[given.digest] = sfumato.load(self._models[given.digest].folder, dtype)
+        return self._experts[given.digest]
+
+    @cached_property
+    def guide(self) -> Guide:
+        """The model's noise-aware classifier and encoder.
+
+        Raises:
+            UsageError: it has none.
+        """
+        from sfumato.checkpoints.load import load_guide
+
+        guide = load_guide(self.model.folder)
+        if guide is None:
+            raise UsageError(
+                f"the model '{self.model.name}' has no guide, which --classifier and --clip-guidance follow; "
+                "`sfumato train guide` makes one"
+            )
+        return guide
+
+    @cached_property
+    def pictures(self) -> PictureEncoder:
+        """The model's encoder of clean pictures.
+
+        Raises:
+            UsageError: it has none.
+        """
+        from sfumato.checkpoints.load import load_pictures
+
+        pictures = load_pictures(self.model.folder)
+        if pictures is None:
+            raise UsageError(f"the model '{self.model.name}' has no picture encoder, which --clip-form estimate needs")
+        return pictures
