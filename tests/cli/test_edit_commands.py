@@ -161,6 +161,17 @@ def test_morph_writes_frames_and_an_animation(edit: Typed, tmp_path: Path) -> No
     assert (alone - pixels(tmp_path / "out" / names[-1])).abs().max() < 0.02
 
 
+def test_morph_as_a_film(edit: Typed, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    assert edit("morph", "a cat", "a red hat", "--frames", 4, "--seed", 2, "--as", "mp4", "--fps", 8).code == 0
+    with av.open(tmp_path / "out" / "a-cat-to-a-red-hat-0000.mp4") as film:
+        frames = [frame.to_image() for frame in film.decode(video=0)]
+        assert film.streams.video[0].average_rate == 8
+    assert len(frames) == 4
+    away = from_pictures(frames[:1]) - pixels(tmp_path / "out" / "a-cat-to-a-red-hat-0000.png")
+    assert away.square().mean().sqrt() < 0.2
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

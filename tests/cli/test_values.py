@@ -6,7 +6,20 @@ from typing import Any
 
 import pytest
 
-from sfumato.cli.values import boolean, interval, number, size, whole
+from sfumato.cli.values import (
+    boolean,
+    border,
+    existing_file,
+    expert,
+    interval,
+    number,
+    numbers,
+    size,
+    threshold,
+    wanted_class,
+    weighted_prompt,
+    whole,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +34,18 @@ from sfumato.cli.values import boolean, interval, number, size, whole
         (size, "512X768", (512, 768)),
         (boolean, "False", False),
         (boolean, "yes", True),
+        (numbers(0, 10), "1,3,6.5", (1.0, 3.0, 6.5)),
+        (weighted_prompt(1), "a blue bird", ("a blue bird", 1.0)),
+        (weighted_prompt(-1), "a blue bird:0.5", ("a blue bird", -0.5)),
+        (weighted_prompt(1), "a 3:4 photo", ("a 3:4 photo", 1.0)),
+        (threshold, "static", "static"),
+        (threshold, "dynamic", "dynamic:0.995"),
+        (threshold, "dynamic:0.9", "dynamic:0.9"),
+        (wanted_class, "concept=soccer ball:2", ("concept", "soccer ball", 2.0)),
+        (wanted_class, "colour=red", ("colour", "red", 1.0)),
+        (expert, "a@b/model@0.0-0.3", ("a@b/model", 0.0, 0.3)),
+        (border, "8", (8, 8, 8, 8)),
+        (border, "1,2,3,0", (1, 2, 3, 0)),
     ],
 )
 def test_right_words(convert: Callable[[str], Any], word: str, value: Any) -> None:
@@ -36,9 +61,21 @@ def test_right_words(convert: Callable[[str], Any], word: str, value: Any) -> No
         (interval, ["0.8:0.2", "0.5:0.5", "0.5", "0:1:2", "a:b", "-1:1", "0:2", "nan:1", ":"]),
         (size, ["0x64", "64x", "64x64x64", "4097x64", "7", "axb", "-64x64"]),
         (boolean, ["maybe", "", "2"]),
+        (numbers(0, 10), ["", "1,", "1;2", "1,11", "nan"]),
+        (weighted_prompt(1), ["", ":1", "  ", "a cat:-1", "a cat:1e9"]),
+        (threshold, ["dynamic:0", "dynamic:2", "soft", "", "dynamic:x"]),
+        (wanted_class, ["rocket", "=rocket", "concept=", "concept=rocket:", "concept=rocket:-1", "concept=rocket:x"]),
+        (expert, ["model", "model@0.5", "model@0.5-0.5", "@0-1", "model@0-2", "model@a-b"]),
+        (border, ["", "0", "0,0,0,0", "1,2", "-1", "1.5"]),
     ],
 )
 def test_wrong_words_get_a_sentence(convert: Callable[[str], Any], words: list[str]) -> None:
     for word in words:
         with pytest.raises(ArgumentTypeError, match="needs"):
             convert(word)
+
+
+def test_a_file_must_be_there() -> None:
+    assert existing_file(__file__).name == "test_values.py"
+    with pytest.raises(ArgumentTypeError, match="there is no file 'nowhere.png'"):
+        existing_file("nowhere.png")

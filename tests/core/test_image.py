@@ -13,7 +13,6 @@ from sfumato.core.image import (
     check_images,
     cover,
     from_pictures,
-    grid,
     open_picture,
     resize,
     to_pictures,
@@ -200,29 +199,3 @@ def test_cover_cuts_the_middle_without_distortion(size: tuple[int, int]) -> None
     assert cut.shape == (1, 3, *size)
     torch.testing.assert_close(cut.mean(), torch.tensor(0.0), rtol=0, atol=0.1)  # half a pixel off
     assert torch.equal(cover(images, 12, 20), images)
-
-
-def test_a_grid_has_its_images_in_place() -> None:
-    images = torch.linspace(-1, 1, 3)[:, None, None, None].expand(3, 3, 10, 12).contiguous()
-    sheet = grid(images, columns=2, gap=4)
-    assert sheet.size == (2 * 16 + 4, 2 * 14 + 4)
-    assert [sheet.getpixel(at)[0] for at in ((4, 4), (20, 4), (4, 18), (20, 18), (0, 0))] == [0, 128, 255, 255, 255]
-    assert grid(images, columns=8).size[0] == 3 * 16 + 4
-
-
-def test_labels_stand_under_their_images_and_are_cut_to_fit() -> None:
-    images = torch.ones(2, 3, 24, 48)
-    plain = grid(images, columns=2)
-    sheet = grid(images, columns=2, labels=["cat\nhat", "a very long label that cannot fit here"])
-    assert sheet.size[1] > plain.size[1]
-    dark = np.asarray(sheet.convert("L")) < 128
-    assert not dark[:28].any()
-    assert dark[28:, 4:52].any()
-    assert dark[28:, 56:104].any()
-    assert not dark[:, 104:].any()
-
-
-@pytest.mark.parametrize(("columns", "labels"), [(0, ()), (1, ("one",))])
-def test_grids_that_cannot_be_are_refused(columns: int, labels: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="labels"):
-        grid(torch.zeros(2, 3, 4, 4), columns, labels)

@@ -47,11 +47,11 @@ class Concept:
     """A further prompt of a composition.
 
     Args:
-        prompt: for all pictures.
+        prompt: for all pictures, or one a picture.
         weight: times the guidance scale; positive asks for it (AND), negative against it (NOT).
     """
 
-    prompt: str
+    prompt: str | tuple[str, ...]
     weight: float = 1.0
 
 
@@ -150,7 +150,7 @@ def steered(
         x (B, C, h, w) and its level to x0.
 
     Raises:
-        ValueError: another number of scales or nulls than pictures; or thresholding of a model of latents.
+        ValueError: another number of scales, nulls or prompts of a concept than pictures; thresholding of latents.
     """
     if steer.threshold is not None and isinstance(parts.codec, LatentCodec):
         raise ValueError(
@@ -199,10 +199,7 @@ def _mix(
 ) -> Mix | Callable[[Level], Mix]:
     count = text.condition.count or 0
     scale = _scale(steer.guidance, count)
-    concepts = [
-        (Branch(_told_size(parts, parts.text([each.prompt]).condition.rows([0] * count), size), name=each.prompt), each)
-        for each in steer.concepts
-    ]
+    concepts = [(Branch(_of_concept(parts, each, count, size), name=str(each.prompt)), each) for each in steer.concepts]
     perturb = perturbation(text, IdentityAttention(), steer.perturb)
 
     def at_scale(none: Branch, scale: Weight) -> Mix:
@@ -214,6 +211,16 @@ def _mix(
         return lambda level: perturb(at_scale(tuned(level), scale))
     mix = perturb(at_scale(none, scale))
     return mix if steer.interval is None else in_interval(mix, at_scale(none, 1.0), *steer.interval)
+
+
+def _of_concept(parts: Parts, concept: Concept, count: int, size: tuple[int, int]) -> Condition:
+    if isinstance(concept.prompt, str):
+        return condition_of(parts, [concept.prompt], size).rows([0] * count)
+    if len(concept.prompt) != count:
+        raise ValueError(
+            f"a concept has {len(concept.prompt)} prompts for {count} pictures; give one, or one a picture"
+        )
+    return condition_of(parts, concept.prompt, size)
 
 
 def _scale(guidance: float | tuple[float, ...], count: int) -> Weight:
