@@ -8,11 +8,18 @@ import pytest
 import torch
 
 import sfumato
-from sfumato.checkpoints.load import load_pictures
-from sfumato.recipes import codec, denoiser, pictures_words
+from sfumato.checkpoints.load import load_guide, load_pictures
+from sfumato.core.schedules import CosineSchedule
+from sfumato.networks.guide import Reading
+from sfumato.recipes import codec, denoiser, guide, pictures_words
 from sfumato.recipes.pictures_words import contrastive_loss, retrieval_at
 from sfumato.train.card import add_scores
+from sfumato.train.labelled import UNKNOWN, LabelledSet, word_lists
 from sfumato.train.locked import Locked, locked_codec, locked_pictures, locked_text
+from sfumato.train.scenes import Labels, SceneSet, render
+from sfumato.world.colours import WORDS
+from sfumato.world.scene import SceneConfig
+from sfumato.world.sources import open_world
 from tests.tiny import tiny_bert, tiny_bert_tokenizer
 
 QUICK = {
@@ -119,6 +126,78 @@ def test_the_prepared_set_is_computed_once_and_again_when_a_part_changes(base: P
     assert sorted(tmp_path.glob("prepared-*")) == first
     denoiser.main(replace(settings, max_train_steps=3, scenes=25, resume_from_checkpoint="latest"))
     assert len(sorted(tmp_path.glob("prepared-*"))) == 2
+
+
+def test_the_guide_trains_resumes_and_loads(base: Path, tmp_path: Path):
+    settings = guide.Config(
+        output_dir=tmp_path,
+        text=base,
+        codec=base / "codec" / "vae",
+        max_train_steps=12,
+        width=32,
+        scenes=40,
+        world="sample",
+        counts=0.2,
+        **QUICK,
+    )
+    guide.main(replace(settings, max_train_steps=6))
+    prepared = sorted(tmp_path.glob("labelled-*"))
+    guide.main(replace(settings, resume_from_checkpoint="latest"))
+    assert sorted(tmp_path.glob("labelled-*")) == prepared and len(prepared) == 2
+    assert losses(tmp_path)[-1] < losses(tmp_path)[0]
+    loaded = load_guide(tmp_path)
+    assert loaded is not None and loaded.words["concept"][0] == "red apple" and len(loaded.words["colour"]) == 11
+    level = CosineSchedule().at(torch.tensor(300.0))
+    assert loaded(torch.zeros(2, 4, 16, 16), level).sentence.shape == (2, 32)
+    card = json.loads((tmp_path / "guide" / "training.json").read_text())
+    assert card["steps"] == 12 and "sfumato train guide" in card["command"]
+    row = card["scores"]["concept top-5, held-out scenes at sigma/alpha 0, 0.5, 1, 2, 5"].split(", ")
+    assert len(row) == 5 and all(0 <= float(share) <= 1 for share in row)
+    assert len(card["scores"]) == 6
+
+
+def test_labels_say_what_a_whole_scene_is():
+    world = open_world("sample")
+    singles = render(world, 0, 20, SceneConfig(singles=0, recoloured=1, pairs=0, counts=0))
+    assert all(label.concept in world.names and label.colour in (*WORDS, None) for label in singles.labels)
+    assert all(label.colour is None or label.colour in caption for label, caption in labelled(singles))
+    pairs = render(world, 0, 5, SceneConfig(singles=0, recoloured=0, pairs=1, counts=0))
+    assert all(label == Labels(None, label.style, None) for label in pairs.labels)
+    counts = render(world, 0, 5, SceneConfig(singles=0, recoloured=0, pairs=0, counts=1))
+    assert all(label.concept in world.names for label in counts.labels)
+    assert {label.style for label in singles.labels} == set(word_lists(world)["style"])
+
+
+def labelled(scenes: SceneSet) -> list[tuple[Labels, str]]:
+    return list(zip(scenes.labels, scenes.captions, strict=True))
+
+
+def test_images_without_a_label_add_nothing_to_the_loss():
+    logits = torch.randn(3, 5)
+    both = guide.label_loss(logits, torch.tensor([2, UNKNOWN, 4]))
+    assert torch.allclose(both, -(logits[0].log_softmax(0)[2] + logits[2].log_softmax(0)[4]) / 3)
+    assert guide.label_loss(logits, torch.full((3,), UNKNOWN)) == 0
+
+
+def test_a_guide_that_is_always_right_measures_as_such():
+    concepts, colours = torch.arange(6).repeat(100), torch.tensor([0, UNKNOWN, 1]).repeat(200)
+    sentences = torch.nn.functional.normalize(torch.randn(600, 16), dim=1)
+    data = LabelledSet(torch.zeros(600, 4, 2, 2), sentences, {"concept": concepts, "colour": colours}, "")
+    parts = iter([slice(0, 512), slice(512, 600)])
+
+    def right(x: torch.Tensor, level: object) -> Reading:
+        rows = next(parts)
+        one_hot = torch.nn.functional.one_hot
+        shifted = one_hot((concepts[rows] + 1) % 6, 6) + 0.5 * one_hot(concepts[rows], 6)
+        return Reading(sentences[rows], {"concept": shifted, "colour": one_hot(colours[rows].clamp(0), 2).float()})
+
+    assert guide.measure(right, data, CosineSchedule().end) == {  # type: ignore[arg-type]
+        "concept top-1": 0.0,
+        "concept top-5": 1.0,
+        "colour top-1": 1.0,
+        "own caption among the nearest 1 of 512": 1.0,
+        "own caption among the nearest 5 of 512": 1.0,
+    }
 
 
 def test_a_missing_part_names_what_makes_it(base: Path, tmp_path: Path):

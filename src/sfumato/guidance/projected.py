@@ -66,7 +66,8 @@ class Projected:
         estimates = evaluate(self.model, x, level, (*mix.branches, self.text))
         plain = estimates[self.text]
         added = mix.of(estimates) - plain
-        added = added * (self.limit / _length(added)).clamp(max=1)
+        if self.limit < math.inf:
+            added = added * (self.limit / _length(added)).clamp(max=1)
         unit = plain / _length(plain)
         along = _sum(added * unit) * unit
         return plain + added - (1 - self.along_share) * along
@@ -77,4 +78,4 @@ def _sum(value: Tensor) -> Tensor:
 
 
 def _length(value: Tensor) -> Tensor:
-    return _sum(value**2).sqrt().clamp(min=1e-12)
+    return _sum(value**2).clamp(min=1e-24).sqrt()

@@ -34,6 +34,7 @@ __all__ = ["Guide", "Reading", "log_probability"]
 _CLEANEST, _NOISIEST = -6.0, 7.0
 _MOST_LISTS, _MOST_WORDS, _LONGEST_WORD = 16, 20_000, 100
 _SHORT_LIST = 12
+_DEPTHS, _LAYERS, _WIDEST = range(2, 7), range(1, 9), 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,8 @@ class Guide(ModelMixin, ConfigMixin):
         norm_num_groups: of the group norms.
 
     Raises:
-        ValueError: too many lists or words, words that are long, unprintable or twice in a list, or no words at all.
+        ValueError: too many lists or words, words that are long, unprintable or twice in a list, or no words at all; a
+            size that no honest guide has.
     """
 
     @register_to_config
@@ -79,6 +81,7 @@ class Guide(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         _check(words)
+        _check_size(block_out_channels, layers_per_block)
         first, *others = block_out_channels
         last = block_out_channels[-1]
         common: dict[str, Any] = {
@@ -204,6 +207,15 @@ def _check(words: object) -> None:
             raise ValueError(f"words are printable and of 1 to {_LONGEST_WORD} letters, names of lists identifiers")
         if len(set(listed)) != len(listed):
             raise ValueError("a word occurs twice in a list")
+
+
+def _check_size(widths: Sequence[int], layers: int) -> None:
+    """Refuse what would take long to build, or could not be."""
+    if len(widths) not in _DEPTHS or layers not in _LAYERS or max(widths) > _WIDEST:
+        raise ValueError(
+            f"a guide has {_DEPTHS[0]} to {_DEPTHS[-1]} resolutions of {_LAYERS[0]} to {_LAYERS[-1]} blocks, "
+            f"up to {_WIDEST} channels wide"
+        )
 
 
 def _is_word(word: object) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sfumato.train.config import FitConfig, flag
 
@@ -40,12 +40,15 @@ class Config(FitConfig):
     """Settings of the guide's training."""
 
     output_dir: Path = flag(Path("runs/guide"), "folder of the run; the guide is saved in its subfolder")
-    max_train_steps: int = flag(6000, "optimiser steps in all")
+    max_train_steps: int = flag(5000, "optimiser steps in all")
     train_batch_size: int = flag(128, "images a forward pass")
+    optimizer: Literal["adamw", "muon"] = flag("muon", "muon moves weight matrices by Muon and the rest by AdamW")
     learning_rate: float = flag(2e-3, "highest learning rate")
-    lr_cooldown_steps: int = flag(2000, "steps of linear fall to zero at the end of the run")
+    lr_warmup_steps: int = flag(150, "steps of linear rise to the highest learning rate")
+    lr_cooldown_steps: int = flag(1500, "steps of linear fall to zero at the end of the run")
     weight_decay: float = flag(0.05, "decoupled weight decay")
     ema_decay: float = flag(0.998, "decay of the averaged weights, the ones that are kept; 0 for no average")
+    mixed_precision: Literal["no", "bf16"] = flag("bf16", "bf16 runs the forward pass under autocast")
     text: Path = flag(Path("runs/emoji"), "folder with the locked text_encoder and tokenizer")
     codec: Path = flag(Path("runs/codec/vae"), "folder of the trained codec")
     width: int = flag(64, "channels at 16 x 16; twice as many at 8 x 8, four times at 4 x 4; a multiple of 16")

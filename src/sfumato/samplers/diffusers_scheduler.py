@@ -96,7 +96,11 @@ class DiffusersStep:
     def __call__(
         self, denoise: Denoiser, x: Tensor, level: Level, next_level: Level, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
-        """x (B, ...) at ``level`` to x at ``next_level``; the state is the index and a copy of the scheduler."""
+        """x (B, ...) at ``level`` to x at ``next_level``; the state is the index and a copy of the scheduler.
+
+        Raises:
+            ValueError: a level that the scheduler has not, or one in its middle if it looks twice a step.
+        """
         index, scheduler = state or self._begun(level)
         scheduler = copy.deepcopy(scheduler)
         time = scheduler.timesteps[index]
@@ -111,6 +115,11 @@ class DiffusersStep:
         (found,) = (self.scheduler.timesteps.double().cpu() == level.time).nonzero(as_tuple=True)
         if not len(found):
             raise ValueError(f"{type(self.scheduler).__name__} has no timestep at {level}; walk the path that it made")
+        if found[0] and _looks_twice(self.scheduler):
+            raise ValueError(
+                f"{type(self.scheduler).__name__} looks twice a step, so it can be walked from its first level only; "
+                "choose ddim, dpmpp_2m, euler, unipc or our own heun"
+            )
         begun = copy.deepcopy(self.scheduler)
         if hasattr(begun, "set_begin_index"):
             begun.set_begin_index(int(found[0]))
@@ -125,6 +134,11 @@ def _random(scheduler: Any, noise: Noise) -> dict[str, list[torch.Generator]]:
         return {}
     seeds = (noise.uniform((len(noise.seeds),)) * 2**53).long()
     return {"generator": [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]}
+
+
+def _looks_twice(scheduler: Any) -> bool:
+    """Whether some of its steps take two calls; PNDM says that its order is 1, and repeats its first timesteps."""
+    return scheduler.order > 1 or len(scheduler.timesteps.unique()) < len(scheduler.timesteps)
 
 
 def _works_in_ratio(scheduler: Any) -> bool:
