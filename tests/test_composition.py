@@ -1,10 +1,16 @@
-"""Every mix with every set of edits, wrapper, after-step edit and step: finite, right shape, declared forwards.
+"""Every guidance with every wrapper, after-step edit and step: finite, right shape, declared forwards; or a reason.
 
-Two steps each, on a tiny random U-Net. A new method adds one line to the table of its place.
+On a tiny random U-Net of pixels, with two steps. A new method adds one line to the table of its place, and
+``python tools/composition_table.py`` makes docs/composition.md of these tables.
 """
 
-from collections.abc import Callable
-from itertools import product
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,30 +18,225 @@ from torch import Tensor
 
 from sfumato.attention.identity import IdentityAttention
 from sfumato.attention.maps import MapRecorder
+from sfumato.checkpoints.load import Parts, load
 from sfumato.core.attention import AttentionEdit
 from sfumato.core.branch import Branch, Guided, Mix
+from sfumato.core.codec import LatentCodec, PixelCodec
 from sfumato.core.level import Level
 from sfumato.core.model import DenoisingModel
 from sfumato.core.noise import Noise
 from sfumato.core.path import trailing
-from sfumato.core.sample import sample
-from sfumato.core.steps import Ddim, Denoiser, Dpmpp2M, EulerAncestral, Heun, Step
+from sfumato.core.sample import AfterStep, sample
+from sfumato.core.steps import Ddim, Denoiser, Dpmpp2M, EulerAncestral, Heun, Renoising
+from sfumato.flows.steering import Concept, Expert, Steering, condition_of, steered
 from sfumato.guidance.classifier_free import classifier_free, in_interval
+from sfumato.guidance.ilvr import Ilvr
+from sfumato.guidance.inpaint import KeepKnown
+from sfumato.guidance.langevin import Langevin
+from sfumato.guidance.perturbed_attention import perturbation
+from sfumato.guidance.projected import Projected
 from sfumato.guidance.rescale import Rescaled
+from sfumato.networks.unet import UNetNetwork
+from sfumato.samplers.diffusers_scheduler import from_scheduler, scheduler_of
+from sfumato.samplers.sampler import Sampler
 from tests.parts import Flatten, HalveValues, Sharpen, branch, counted, scaled_linear, start, tiny_model
+from tests.tiny import SD1_SCHEDULER, TEXT_WIDTH, tiny_unet, tiny_vae, write_emoji
 
-MixOf = Mix | Callable[[Level], Mix]
+PROMPTS = ["a red hat", "two blue cats"]
+SIZE = (8, 8)
+SCHEDULE = scaled_linear()
+START, REFERENCE = (Noise([seed, seed + 1])((2, 3, *SIZE)) for seed in (0, 70))
+MASK = (torch.arange(8) < 4).float().expand(1, 1, *SIZE)
 
-MIXES: dict[str, Callable[[Branch, Branch], MixOf]] = {
-    "conditional": lambda text, none: 1.0 * text,
-    "guidance": lambda text, none: classifier_free(text, none, 5.0),
-    "per image": lambda text, none: classifier_free(text, none, torch.tensor([1.0, 7.0])),
-    "interval": lambda text, none: in_interval(classifier_free(text, none, 5.0), text, 0.0, 0.5),
-    "perturbed": lambda text, none: (
-        classifier_free(text, none, 5.0) + 3.0 * (text - Branch(text.condition, (IdentityAttention(),)))
-    ),
+
+def small_model(seed: int) -> DenoisingModel:
+    """A random U-Net of pixels, of three residual blocks and attention between them."""
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "layers_per_block": 0}
+    size = {"in_channels": 3, "out_channels": 3, "block_out_channels": (8,), "norm_num_groups": 4}
+    return DenoisingModel(UNetNetwork(tiny_unet(seed=seed, **blocks, **size)), SCHEDULE)
+
+
+OTHER = small_model(7)
+"""An expert."""
+
+
+def reddish(x: Tensor, level: Level) -> Tensor:
+    """Stands for a classifier of noisy pictures."""
+    return torch.nn.functional.logsigmoid(x[:, 0] - x[:, 1]).mean(dim=(-2, -1))
+
+
+def bright(x0: Tensor) -> Tensor:
+    """Stands for an encoder of clean pictures."""
+    return torch.tanh(x0).mean(dim=(1, 2, 3))
+
+
+GUIDANCE: Mapping[str, Mapping[str, Any]] = {
+    "none": {"guidance": 1.0},
+    "classifier-free": {"guidance": 5.0},
+    "a scale a picture": {"guidance": (1.0, 7.0)},
+    "negative prompt": {"negative": "blurry photo"},
+    "AND": {"concepts": (Concept("apple"),)},
+    "NOT": {"concepts": (Concept("dog", -0.5),)},
+    "interval": {"interval": (0.0, 0.5)},
+    "perturbed attention": {"perturb": 3.0},
+    "experts": {"experts": (Expert(OTHER, 0.0, 0.5),)},
+    "tuned nulls": {"nulls": (Noise([5, 6])((2, 2, TEXT_WIDTH)),) * 4},
+    "projected": {"project": 0.0},
+    "rescaled": {"rescale": 0.7},
 }
-EDITS: dict[str, Callable[[], tuple[AttentionEdit, ...]]] = {
+"""Fields of ``Steering``, over classifier-free guidance if they do not say; nulls are cut to the steps of the path."""
+
+WRAPPERS: Mapping[str, Mapping[str, Any]] = {
+    "none": {},
+    "classifier": {"scores": ((reddish, 0.5),)},
+    "score of the estimate": {"estimate_scores": ((bright, 0.5),)},
+    "static threshold": {"threshold": "static"},
+    "dynamic threshold": {"threshold": 0.9},
+    "classifier, dynamic threshold": {"scores": ((reddish, 0.5),), "threshold": 0.9},
+}
+AFTER: Mapping[str, Callable[[], AfterStep]] = {
+    "ILVR": lambda: Ilvr(REFERENCE, Noise([2, 3]), 2, until=1.0),
+    "known part": lambda: KeepKnown(REFERENCE, MASK, Noise([4, 5])),
+}
+"""In the order in which they act."""
+
+_NOISY, _MIDDLE, _CLEAN = TWO = trailing(SCHEDULE, 2)
+STEPS: Mapping[str, tuple[Sampler, int]] = {
+    "DDIM": (Sampler(TWO, Ddim()), 2),
+    "ancestral Euler": (Sampler(TWO, EulerAncestral()), 2),
+    "Heun": (Sampler(TWO, Heun()), 3),
+    "DPM++ 2M": (Sampler(TWO, Dpmpp2M()), 2),
+    "DDIM, renoising": (Sampler([_NOISY, _MIDDLE, _NOISY, _MIDDLE, _CLEAN], Renoising(Ddim())), 3),
+    "DDIM, one Langevin step": (Sampler(TWO, Langevin(Ddim(), 1)), 3),
+    "UniPC of diffusers": (from_scheduler(scheduler_of("UniPCMultistepScheduler", SD1_SCHEDULER), 2), 2),
+    "KDPM2 of diffusers": (from_scheduler(scheduler_of("KDPM2DiscreteScheduler", SD1_SCHEDULER), 2), 3),
+}
+"""Each with the forwards of its whole path, whatever is asked of the denoiser."""
+
+PAIRS = tuple(combinations([name for name in GUIDANCE if name not in ("none", "classifier-free")], 2))
+REFUSED: Mapping[tuple[str, str], str] = {
+    ("projected", "rescaled"): "rescale and project both change the size of what guidance adds",
+    ("negative prompt", "tuned nulls"): "tuned nulls stand where a negative prompt would",
+    ("interval", "tuned nulls"): "and at every step; leave negative and interval out",
+}
+"""Those of ``PAIRS``, guidance with guidance, that make no sense, and why."""
+
+
+def small_parts(folder: Path) -> Parts:
+    """A checkpoint whose network is :func:`small_model`'s, probed for the layers that edits reach, as is the expert."""
+    parts = replace(load(write_emoji(folder)), codec=PixelCodec(), model=small_model(0))
+    with torch.no_grad():
+        perturbed = Branch(condition_of(parts, PROMPTS, SIZE), (IdentityAttention(),))
+        for model in (parts.model, OTHER):
+            model(START, TWO[0], [perturbed])
+    return parts
+
+
+def asked(sampler: Sampler, *settings: Mapping[str, Any]) -> Steering:
+    """Several settings at once; concepts add up."""
+    every = {name: value for each in settings for name, value in each.items()}
+    concepts = tuple(concept for each in settings for concept in each.get("concepts", ()))
+    nulls = every.get("nulls")
+    return Steering(**{**every, "concepts": concepts, "nulls": nulls and nulls[: len(sampler.path) - 1]})
+
+
+def every_edit() -> list[AfterStep]:
+    return [edit() for edit in AFTER.values()]
+
+
+def denoiser(parts: Parts, sampler: Sampler, *settings: Mapping[str, Any]) -> Denoiser:
+    return steered(parts, condition_of(parts, PROMPTS, SIZE), SIZE, asked(sampler, *settings), sampler.path)
+
+
+def walk(parts: Parts, denoise: Denoiser, sampler: Sampler, *after: AfterStep) -> tuple[Tensor, list[int]]:
+    """The end of a path, and the rows of each forward on the way, of the model and of the expert."""
+    with torch.no_grad(), counted(parts.model) as own, counted(OTHER) as others:
+        x = sample(denoise, sampler.scale * START, sampler.path, sampler.step, noise=Noise([0, 1]), after=after)
+    return x, own + others
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return small_parts(tmp_path_factory.mktemp("emoji"))
+
+
+@pytest.mark.parametrize(("guidance", "wrapper"), product(GUIDANCE, WRAPPERS))
+def test_guidance_goes_with_wrapper_after_step_edit_and_step(parts: Parts, guidance: str, wrapper: str) -> None:
+    """Each step without an edit, and with all of them in turn; the last keeps what is known."""
+    for step, (sampler, declared) in STEPS.items():
+        denoise = denoiser(parts, sampler, GUIDANCE[guidance], WRAPPERS[wrapper])
+        for after in ((), every_edit()):
+            x, rows = walk(parts, denoise, sampler, *after)
+            assert x.shape == START.shape and x.isfinite().all(), (step, after)
+            assert len(rows) == declared, (step, after)
+        assert torch.equal(x[..., 4:], REFERENCE[..., 4:]), step
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_guidance_goes_with_guidance_or_is_refused_for_a_reason(parts: Parts, one: str, other: str) -> None:
+    sampler, declared = STEPS["DDIM"]
+    if (one, other) in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[one, other]):
+            asked(sampler, GUIDANCE[one], GUIDANCE[other])
+        return
+    x, rows = walk(parts, denoiser(parts, sampler, GUIDANCE[one], GUIDANCE[other]), sampler)
+    assert x.isfinite().all() and len(rows) == declared
+    for alone in (one, other):
+        assert not torch.equal(x, walk(parts, denoiser(parts, sampler, GUIDANCE[alone]), sampler)[0]), alone
+
+
+def test_everything_at_once(parts: Parts) -> None:
+    """All that does not exclude another: one forward a step, and a backward pass for the score of the estimate."""
+    left_out = {"none", "classifier-free", "negative prompt", "interval", "projected"}
+    guidance = [settings for name, settings in GUIDANCE.items() if name not in left_out]
+    for step, (sampler, declared) in STEPS.items():
+        x, rows = walk(parts, denoiser(parts, sampler, *guidance, *WRAPPERS.values()), sampler, *every_edit())
+        assert x.isfinite().all() and len(rows) == declared, step
+
+
+@pytest.mark.parametrize("guidance", [name for name in GUIDANCE if name not in ("a scale a picture", "tuned nulls")])
+def test_a_picture_does_not_depend_on_its_neighbours(parts: Parts, guidance: str) -> None:
+    sampler, _ = STEPS["DDIM"]
+    text = condition_of(parts, PROMPTS[1:], SIZE)
+    for wrapper, settings in WRAPPERS.items():
+        together, _ = walk(parts, denoiser(parts, sampler, GUIDANCE[guidance], settings), sampler)
+        denoise = steered(parts, text, SIZE, asked(sampler, GUIDANCE[guidance], settings), sampler.path)
+        with torch.no_grad():
+            alone = sample(denoise, START[1:], sampler.path, sampler.step, noise=Noise([1]))
+        torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4, msg=wrapper)
+
+
+@pytest.mark.parametrize("wrapper", ["static threshold", "dynamic threshold"])
+def test_thresholds_of_latents_are_refused(parts: Parts, wrapper: str) -> None:
+    with pytest.raises(ValueError, match="this is a model of latents"):
+        denoiser(replace(parts, codec=LatentCodec(tiny_vae())), STEPS["DDIM"][0], WRAPPERS[wrapper])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"experts": (Expert(OTHER, 0.0, 0.6), Expert(OTHER, 0.5, 1.0))}, "spans may not overlap"),
+        ({"guidance": (1.0, 2.0, 3.0)}, "there are 2 pictures and 3 guidance scales"),
+        ({"concepts": (Concept(("apple", "dog", "cat")),)}, "3 prompts for 2 pictures"),
+        ({"guidance": ()}, "guidance must be a number from 0 on"),
+        ({"perturb": -1.0}, "perturb must be a number from 0 on"),
+        ({"project": 1.5}, "project must lie"),
+        ({"threshold": "dynamic"}, "threshold must be"),
+        ({"nulls": (torch.zeros(2, 2, TEXT_WIDTH),)}, "the path has 2 steps and there are nulls for 1"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(parts: Parts, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        denoiser(parts, STEPS["DDIM"][0], settings)
+
+
+def test_the_page_says_what_is_so(parts: Parts) -> None:
+    from tools.composition_table import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page(parts), "run python tools/composition_table.py"
+
+
+EDITS: Mapping[str, Callable[[], tuple[AttentionEdit, ...]]] = {
     "no edits": lambda: (),
     "context": lambda: (HalveValues(),),
     "scores, windowed": lambda: (Sharpen(until=0.5),),
@@ -43,38 +244,23 @@ EDITS: dict[str, Callable[[], tuple[AttentionEdit, ...]]] = {
     "identity": lambda: (IdentityAttention(),),
     "all, recorded": lambda: (HalveValues(), Sharpen(), Flatten(), IdentityAttention(), MapRecorder()),
 }
-DENOISERS: dict[str, Callable[[DenoisingModel, MixOf, Branch], Denoiser]] = {
-    "guided": lambda model, mix, text: Guided(model, mix),
-    "rescaled": lambda model, mix, text: Rescaled(model, mix, text, "noise"),
-}
-AFTER: dict[str, tuple[Callable[[Tensor, Level], Tensor], ...]] = {
-    "nothing after": (),
-    "blend after": (lambda x, level: torch.where(torch.arange(8) < 4, x, level.alpha * 0.1),),
-}
-STEPS: dict[str, tuple[Step, int]] = {
-    "ddim": (Ddim(), 2),
-    "ancestral": (EulerAncestral(), 2),
-    "heun": (Heun(), 3),
-    "dpmpp_2m": (Dpmpp2M(), 2),
+MIXES: Mapping[str, Callable[[Branch, Branch], Mix | Callable[[Level], Mix]]] = {
+    "conditional": lambda text, none: 1.0 * text,
+    "guidance": lambda text, none: classifier_free(text, none, 5.0),
+    "interval": lambda text, none: in_interval(classifier_free(text, none, 5.0), text, 0.0, 0.5),
+    "perturbed": lambda text, none: perturbation(text, IdentityAttention(), 3.0)(
+        classifier_free(text, none, torch.tensor([1.0, 7.0]))
+    ),
 }
 
 
-@pytest.fixture(scope="module")
-def model() -> DenoisingModel:
-    return tiny_model(dtype=torch.float32)
-
-
-@pytest.mark.parametrize(("mix", "edits"), product(MIXES, EDITS))
-def test_everything_composes(model: DenoisingModel, mix: str, edits: str) -> None:
-    path = trailing(scaled_linear(), 2)
-    text, none = branch(1, edits=EDITS[edits]()), branch(0)
-    for denoiser, after, step in product(DENOISERS, AFTER, STEPS):
-        denoise = DENOISERS[denoiser](model, MIXES[mix](text, none), text)
-        walk, forwards = STEPS[step]
+@pytest.mark.parametrize(("edits", "mix"), product(EDITS, MIXES))
+def test_attention_edits_go_with_every_mix_and_what_is_no_mix(edits: str, mix: str) -> None:
+    model, text, none = tiny_model(dtype=torch.float32), branch(1, edits=EDITS[edits]()), branch(0)
+    asked = MIXES[mix](text, none)
+    for denoise in (Guided(model, asked), Rescaled(model, asked, text, "noise"), Projected(model, asked, text)):
         with torch.no_grad():
-            denoise(start().float(), path[0])
+            denoise(start().float(), TWO[0])
             with counted(model) as rows:
-                x = sample(denoise, start().float(), path, walk, noise=Noise([0, 1]), after=AFTER[after])
-        assert x.shape == start().shape, (denoiser, after, step)
-        assert x.isfinite().all(), (denoiser, after, step)
-        assert len(rows) == forwards, (denoiser, after, step)
+                x = sample(denoise, start().float(), TWO, Heun(), noise=Noise([0, 1]))
+        assert x.shape == start().shape and x.isfinite().all() and len(rows) == 3, denoise

@@ -13,7 +13,7 @@ from sfumato.core.noise import Noise
 from sfumato.core.path import Path, trailing, uniform_log_snr
 from sfumato.core.predict import Prediction
 from sfumato.core.sample import sample
-from sfumato.core.schedules import DiscreteSchedule
+from sfumato.core.schedules import CosineSchedule, DiscreteSchedule
 from sfumato.core.steps import Ddim
 from sfumato.guidance.inversion import Inversion, Variant
 from tests.parts import Gaussian, branch, counted, scaled_linear, start, tiny_model
@@ -111,3 +111,14 @@ def test_mistakes_are_refused() -> None:
         Inversion("fixed_point", 0)
     with pytest.raises(ValueError, match="in reverse"):
         sample(Gaussian(), start(), trailing(scaled_linear(), 3), Inversion(), noise=NOISE)
+
+
+def test_the_fixed_point_is_exact_from_pure_noise_too() -> None:
+    """At the last step up x is all noise; an iteration on the noise in it would stand still there."""
+    path = trailing(CosineSchedule(), 10)
+    assert float(path[0].alpha) < 0.01
+    exact, noise = Gaussian(0.7, 0.5), Noise([3])
+    x0 = noise((1, 3, 8, 8)).double()
+    start = sample(exact, x0, path[::-1], Inversion("fixed_point", 30), noise=noise)
+    back = sample(exact, start, path, Ddim(), noise=noise)
+    torch.testing.assert_close(back, x0, rtol=0, atol=1e-6)

@@ -39,6 +39,14 @@ class Level:
         """sigma / alpha, >= 0, same shape: the "sigma" of EDM, eDiff-I and k-diffusion; infinite at alpha = 0."""
         return self.sigma / self.alpha
 
+    @property
+    def is_last(self) -> bool:
+        """Whether x is decoded as it is here: no noise is left, or the path ends with what the schedule leaves of it.
+
+        Stable Diffusion's published schedules end at sigma = 0.029, and their pipelines decode that. Levels () only.
+        """
+        return self.progress == 1 or bool(self.sigma == 0)
+
     def __repr__(self) -> str:
         if self.time.ndim:
             return f"Level({self.time.numel()} times)"

@@ -88,7 +88,7 @@ def invert(
     """
     if isinstance(prompts, str) or len(prompts) == 0:
         raise ValueError("needs a list of prompts, one a picture")
-    if walk.scheduler != "ddim" or walk.like is not None or walk.langevin:
+    if walk.scheduler != "ddim" or walk.like is not None or walk.langevin or walk.start is not None:
         raise ValueError("inversion follows the deterministic 'ddim' sampler and nothing beside it")
     count, size = len(prompts), (images.shape[-2], images.shape[-1])
     path = sampler_of(parts, walk).path

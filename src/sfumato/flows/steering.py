@@ -14,6 +14,7 @@ Forwards per step: 1, whatever is asked for; gradients of scores of the estimate
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -49,10 +50,17 @@ class Concept:
     Args:
         prompt: for all pictures, or one a picture.
         weight: times the guidance scale; positive asks for it (AND), negative against it (NOT).
+
+    Raises:
+        ValueError: a weight that is no finite number.
     """
 
     prompt: str | tuple[str, ...]
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise ValueError(f"the weight of a concept must be a finite number, got {self.weight}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +95,7 @@ class Steering:
         estimate_scores: of x0, each with its scale: encoders of clean pictures, through the network.
         threshold: a quantile in (0, 1] for dynamic thresholding, "static" for clipping, None for neither.
         experts: other models for parts of the path.
-        nulls: tokens (B, L, D) of the null for each step, from null-text inversion; None: the null or the negative.
+        nulls: tokens (B or 1, L, D) of the null for each step, from null-text inversion; None: the null, or negative.
 
     Raises:
         ValueError: a setting out of range, or two that cannot go together.
@@ -118,20 +126,25 @@ class Steering:
 
     def _check_ranges(self) -> None:
         scales = self.guidance if isinstance(self.guidance, tuple) else (self.guidance,)
-        if not scales or not all(0 <= scale < float("inf") for scale in scales):
+        if not scales or not all(0 <= scale < math.inf for scale in scales):
             raise ValueError(f"guidance must be a number from 0 on (1 is none), got {self.guidance}")
-        if not 0 <= self.perturb < float("inf"):
-            raise ValueError(f"perturb must be a number from 0 on (0 is none), got {self.perturb}")
-        if not 0 <= self.rescale <= 1:
-            raise ValueError(f"rescale must lie in [0, 1], got {self.rescale}")
-        if self.project is not None and not 0 <= self.project <= 1:
-            raise ValueError(f"project must lie in [0, 1], got {self.project}")
+        scored = [scale for _, scale in (*self.scores, *self.estimate_scores)]
+        for name, value in (("perturb", self.perturb), *(("the scale of a score", scale) for scale in scored)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a number from 0 on (0 is none), got {value}")
+        for name, value in (("rescale", self.rescale), ("project", self.project or 0.0)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {value}")
         if self.interval is not None and not 0 <= self.interval[0] < self.interval[1] <= 1:
             raise ValueError(f"interval must be two shares of the path, 0 <= start < stop <= 1, got {self.interval}")
-        if self.threshold not in (None, "static") and not (
-            isinstance(self.threshold, int | float) and 0 < self.threshold <= 1
-        ):
+        if not _is_threshold(self.threshold):
             raise ValueError(f'threshold must be "static" or a quantile in (0, 1], got {self.threshold!r}')
+
+
+def _is_threshold(value: float | str | None) -> bool:
+    if isinstance(value, bool):
+        return False
+    return value in (None, "static") if isinstance(value, str | None) else 0 < value <= 1
 
 
 def steered(
@@ -207,10 +220,16 @@ def _mix(
 
     none = Branch(null_of(parts, count, size, steer.negative), name="none")
     if steer.nulls is not None:
-        tuned = null_by_step(none.condition, steer.nulls, list(path))
+        tuned = null_by_step(none.condition, [_of_each(tokens, count) for tokens in steer.nulls], list(path))
         return lambda level: perturb(at_scale(tuned(level), scale))
     mix = perturb(at_scale(none, scale))
     return mix if steer.interval is None else in_interval(mix, at_scale(none, 1.0), *steer.interval)
+
+
+def _of_each(tokens: Tensor, count: int) -> Tensor:
+    if len(tokens) not in (1, count):
+        raise ValueError(f"the nulls were tuned for {len(tokens)} pictures and there are {count}")
+    return tokens.expand(count, -1, -1)
 
 
 def _of_concept(parts: Parts, concept: Concept, count: int, size: tuple[int, int]) -> Condition:

@@ -21,6 +21,7 @@ from sfumato.core.noise import Noise
 from sfumato.core.sample import AfterStep
 from sfumato.guidance.ilvr import Ilvr
 from sfumato.guidance.langevin import Langevin
+from sfumato.samplers.diffusers_scheduler import DiffusersStep
 from sfumato.samplers.names import named_sampler
 from sfumato.samplers.sampler import Sampler
 
@@ -75,7 +76,11 @@ def sampler_of(parts: Parts, walk: Walk) -> Sampler:
         ValueError: an unknown scheduler, steps out of range, or settings that it does not follow.
     """
     sampler = named_sampler(walk.scheduler, parts.scheduler, walk.steps)
-    return replace(sampler, step=Langevin(sampler.step, walk.langevin)) if walk.langevin else sampler
+    if not walk.langevin:
+        return sampler
+    if isinstance(sampler.step, DiffusersStep) and sampler.step.looks_twice:
+        raise ValueError(f"{walk.scheduler} looks twice a step, and Langevin steps between its looks would mislead it")
+    return replace(sampler, step=Langevin(sampler.step, walk.langevin))
 
 
 def start_of(parts: Parts, walk: Walk, scale: float, noise: Noise, size: tuple[int, int]) -> Tensor:

@@ -86,5 +86,5 @@ class Ilvr:
             raise ValueError("ILVR needs a level of a path, which knows its progress")
         if self.until == 0 or level.progress > self.until:
             return x
-        y = noised(self.reference, self.noise.like(x), level)
+        y = self.reference if level.is_last else noised(self.reference, self.noise.like(x), level)
         return x + self.low_pass(y - x, self.size)

@@ -40,7 +40,8 @@ class KeepKnown:
 
     Paper: RePaint: Inpainting using Denoising Diffusion Probabilistic Models (Lugmayr et al., 2022), arXiv:2201.09865,
         equation 8; with a start from a noised picture, SDEdit (Meng et al., 2021), arXiv:2108.01073, algorithm 3.
-    Differs from the paper: SDEdit's code puts the known part back one level too noisy, and leaves noise at the end.
+    Differs from the paper: SDEdit's code puts the known part back one level too noisy, and leaves noise at the end;
+        here the last step of a path puts it back clean, whatever the schedule ends with.
     """
 
     known: Tensor
@@ -57,7 +58,7 @@ class KeepKnown:
 
     def __call__(self, x: Tensor, level: Level) -> Tensor:
         """x (B, C, h, w) at a level, with the known part."""
-        known = self.known if level.sigma == 0 else noised(self.known, self.noise.like(x), level)
+        known = self.known if level.is_last else noised(self.known, self.noise.like(x), level)
         return known + self.mask * (x - known)
 
 

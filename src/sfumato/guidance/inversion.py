@@ -9,6 +9,9 @@ an x_t that is not known yet:
     "target"       e = e(x_s, t)            told the level it goes to, as diffusers' ``DDIMInverseScheduler``
     "fixed_point"  e = e(x_t, t)            by iteration, x_t of "plain" to begin with: exact in the limit
 
+Where x_t is next to all noise, e(x_t, t) is x_t itself and the iteration in e stands still. There it is written in
+v = alpha e - sigma x0, with phi = atan(sigma / alpha): x_t = x_s / cos(phi_t - phi_s) + tan(phi_t - phi_s) v(x_t, t).
+
 The first two have an error that falls with the length of the steps. Invert with guidance scale 1: a larger one makes
 every variant's error grow, and makes the fixed point repel. Walk the path in reverse, clean end included; at the clean
 end, where x holds no noise to look at, "plain" does as "target".
@@ -26,12 +29,14 @@ from torch import Tensor
 
 from sfumato.core.level import Level, along
 from sfumato.core.noise import Noise
-from sfumato.core.predict import to_noise
+from sfumato.core.predict import from_x0, to_noise
 from sfumato.core.steps import Denoiser, State
 
 __all__ = ["Inversion", "Variant"]
 
 Variant = Literal["plain", "target", "fixed_point"]
+_ALL_NOISE = 20.0
+"""sigma / alpha from which on x holds next to no signal; Stable Diffusion's levels end at 14.6."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,11 @@ class Inversion:
             raise ValueError("inversion goes from signal towards noise; give the path in reverse, its clean end first")
         raised = _raised(x, self._first(denoise, x, level, next_level), level, next_level)
         for _ in range(self.iterations if self.variant == "fixed_point" else 0):
-            found = to_noise(raised, denoise(raised, next_level), next_level)
-            raised = _raised(x, found, level, next_level)
+            x0 = denoise(raised, next_level)
+            if next_level.sigma > _ALL_NOISE * next_level.alpha:
+                raised = _met(x, from_x0("v", x0, raised, next_level), level, next_level)
+            else:
+                raised = _raised(x, to_noise(raised, x0, next_level), level, next_level)
         return raised, None
 
     def _first(self, denoise: Denoiser, x: Tensor, level: Level, next_level: Level) -> Tensor:
@@ -78,6 +86,14 @@ class Inversion:
             return to_noise(x, denoise(x, next_level), next_level)
         told = replace(level, time=next_level.time) if self.variant == "target" else level
         return to_noise(x, denoise(x, told), told)
+
+
+def _met(x: Tensor, v: Tensor, level: Level, next_level: Level) -> Tensor:
+    """The x' at the next level from which a step down with v = alpha' * noise - sigma' * x0 leads to x."""
+    power = next_level.alpha**2 + next_level.sigma**2
+    across = level.alpha * next_level.sigma - level.sigma * next_level.alpha
+    length = level.alpha * next_level.alpha + level.sigma * next_level.sigma
+    return along(power / length, x) * x + along(across / length, x) * v
 
 
 def _raised(x: Tensor, found: Tensor, level: Level, next_level: Level) -> Tensor:

@@ -30,7 +30,7 @@ __all__ = ["Langevin"]
 class Langevin:
     """A step, and then Langevin steps at the level that it has reached.
 
-    Forwards per step: those of the inner step, and ``count`` more; none more where sigma' = 0.
+    Forwards per step: those of the inner step, and ``count`` more; none more at the end of the path.
 
     Args:
         step: goes from level to level.
@@ -58,7 +58,7 @@ class Langevin:
     ) -> tuple[Tensor, State]:
         """x (B, ...) at ``level`` to x at ``next_level``, corrected there."""
         x, state = self.step(denoise, x, level, next_level, state, noise)
-        if next_level.sigma == 0:
+        if next_level.is_last:
             return x, state
         for _ in range(self.count):
             drift = self.size * next_level.sigma**2

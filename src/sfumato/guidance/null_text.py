@@ -40,14 +40,15 @@ class NullText:
         scale: of classifier-free guidance, > 1.
         iterations: at most so many steps of Adam at a level, >= 1.
         rate: of Adam at the first level; falls by 1 % of it a level.
-        close_enough: mean squared error at which a level is left, at the first; grows by 2e-5 a level.
+        close_enough: mean squared error of an image at which its null is left, at the first level; grows by 2e-5 a
+            level.
 
     Raises:
         ValueError: scale not above 1, or iterations below 1.
 
     Paper: Null-text Inversion for Editing Real Images using Guided Diffusion Models (Mokady et al., 2022),
         arXiv:2211.09794, algorithm 1.
-    Differs from the paper: no; rate and stopping rule are those of the authors' code.
+    Differs from the paper: no; rate and stopping rule are those of the authors' code, for each image by itself.
     """
 
     scale: float = 7.5
@@ -97,12 +98,16 @@ class NullText:
         with torch.enable_grad():
             tuned = tokens.clone().requires_grad_()
             adam = torch.optim.Adam([tuned], lr=rate)
+            near = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
             for _ in range(self.iterations):
-                loss = (step(tuned) - pivot).square().mean()
-                if float(loss.detach()) < enough:
+                losses = (step(tuned) - pivot).square().flatten(1).mean(1)
+                near |= losses.detach() < enough
+                if bool(near.all()):
                     break
-                (tuned.grad,) = torch.autograd.grad(loss, tuned)
+                (tuned.grad,) = torch.autograd.grad(losses.sum(), tuned)
+                before = tuned.detach().clone()
                 adam.step()
+                tuned.data[near] = before[near]
         return tuned.detach()
 
 

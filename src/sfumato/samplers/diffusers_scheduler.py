@@ -110,12 +110,18 @@ class DiffusersStep:
         moved = scheduler.step(output, time, theirs, **_random(scheduler, noise)).prev_sample
         return moved * along(next_level.alpha, x) if self.in_ratio else moved, (index + 1, scheduler)
 
+    @property
+    def looks_twice(self) -> bool:
+        """Whether some of its steps take two calls; PNDM says that its order is 1, and repeats its first timesteps."""
+        times = self.scheduler.timesteps
+        return self.scheduler.order > 1 or len(times.unique()) < len(times)
+
     def _begun(self, level: Level) -> tuple[int, Any]:
         """The index of the timestep of a level, and a copy that begins there: a walk may start in the middle."""
         (found,) = (self.scheduler.timesteps.double().cpu() == level.time).nonzero(as_tuple=True)
         if not len(found):
             raise ValueError(f"{type(self.scheduler).__name__} has no timestep at {level}; walk the path that it made")
-        if found[0] and _looks_twice(self.scheduler):
+        if found[0] and self.looks_twice:
             raise ValueError(
                 f"{type(self.scheduler).__name__} looks twice a step, so it can be walked from its first level only; "
                 "choose ddim, dpmpp_2m, euler, unipc or our own heun"
@@ -134,11 +140,6 @@ def _random(scheduler: Any, noise: Noise) -> dict[str, list[torch.Generator]]:
         return {}
     seeds = (noise.uniform((len(noise.seeds),)) * 2**53).long()
     return {"generator": [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]}
-
-
-def _looks_twice(scheduler: Any) -> bool:
-    """Whether some of its steps take two calls; PNDM says that its order is 1, and repeats its first timesteps."""
-    return scheduler.order > 1 or len(scheduler.timesteps.unique()) < len(scheduler.timesteps)
 
 
 def _works_in_ratio(scheduler: Any) -> bool:
