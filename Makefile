@@ -35,10 +35,12 @@ docs: $(VENV)/.docs
 
 results: $(VENV)/.dev bench
 	$(BIN)/sfumato evaluate --output docs/results --card
+	$(BIN)/python benchmarks/steering.py --write
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/sampling_loop.py --write $(BENCH)
 	$(BIN)/python benchmarks/defaults.py --write $(BENCH)
+	$(BIN)/python benchmarks/composition_loop.py --write $(BENCH)
 	$(BIN)/python benchmarks/cold_start.py --write
 
 clean:

@@ -23,6 +23,7 @@ from sfumato.checkpoints.load import load_guide, load_pictures
 from sfumato.core.sheet import table
 from sfumato.encoders.image import sentences
 from sfumato.evaluate.agreement import cosine
+from sfumato.evaluate.colour import foreground, shown_colours
 from sfumato.evaluate.frechet import frechet_distance
 from sfumato.evaluate.intervals import Interval, bootstrap_mean, wilson
 from sfumato.evaluate.judge import Judge
@@ -213,6 +214,29 @@ def _class_rows(bench: Bench, columns: Mapping[str, Tensor], concepts: Sequence[
     }
 
 
+def colour(bench: Bench) -> Found:
+    """Classifier guidance towards a colour that the prompt does not name."""
+    prompts = bench.singles
+    texts = [prompt.text for prompt in prompts]
+    words = list(bench.guide.words["colour"])
+    asked = [words[number % len(words)] for number in range(len(prompts))]
+    columns: dict[str, Tensor] = {}
+    for scale in (0.0, 1.0, 3.0, 10.0):
+
+        def steer(part: slice, scale: float = scale) -> sfumato.Steering:
+            return sfumato.Steering(scores=((log_probability(bench.guide, "colour", asked[part]), scale),))
+
+        columns[f"scale {scale:g}"] = bench.generated(texts, steer)
+    right = {
+        name: sum(shown == word for shown, word in zip(shown_colours(images, foreground(images)), asked, strict=True))
+        for name, images in columns.items()
+    }
+    rows: dict[str, list[Cell]] = {"colour asked for": [wilson(right[name], len(asked)) for name in columns]}
+    rows |= _class_rows(bench, columns, [prompt.spec.objects[0].concept for prompt in prompts])
+    beside = [f"{text}, {word}" for text, word in zip(texts, asked, strict=True)]
+    return "Classifier guidance towards a colour that the prompt does not name", rows, columns, beside
+
+
 def clip(bench: Bench) -> Found:
     """CLIP guidance in both forms against classifier-free guidance."""
     prompts = bench.singles
@@ -327,6 +351,7 @@ TABLES: Mapping[str, Callable[[Bench], Found]] = {
     "and": compose_and,
     "not": compose_not,
     "classifier": classifier,
+    "colour": colour,
     "clip": clip,
     "redraw": redrawing,
     "like": following,

@@ -1,4 +1,7 @@
-"""Make the picture of each method's page with the embedded model: ``python tools/method_grids.py [NAME ...]``."""
+"""Make the pictures of the README and of each method's page with the embedded model.
+
+``python tools/method_grids.py [NAME ...]``; without names, all of them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from torch import Tensor
 
 import sfumato
 from sfumato.checkpoints.load import load_guide, load_pictures
-from sfumato.core.sheet import table
+from sfumato.core.sheet import grid, table
 from sfumato.encoders.image import sentences
 from sfumato.flows.inpaint import Inpaint, extended, inpaint
 from sfumato.flows.invert import Inverting, invert
@@ -26,7 +29,14 @@ from sfumato.networks.guide import log_probability
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images" / "methods"
 PARTS = sfumato.load("emoji")
-WALK = sfumato.Walk(30)
+WALK = sfumato.Walk(20)
+README = (
+    *("a red apple", "a rocket", "a 3d cat face", "a flat dog face", "a glossy blue bird", "a green car"),
+    *("a purple heart", "a birthday cake", "a yellow sun", "a flat pink umbrella", "a house", "a soccer ball"),
+    *("a 3d guitar", "a grinning face", "a blue fish", "a flat rose", "a 3d penguin", "a mushroom"),
+    *("an orange butterfly", "a pizza", "a red car and a blue bird", "an apple above a banana"),
+    *("a yellow star and a green tree", "a cat face left of a dog face"),
+)
 Sheet = tuple[list[Tensor], Sequence[str], Sequence[str]]
 """Pictures row by row, words over the columns, words beside the rows."""
 
@@ -43,7 +53,7 @@ def composable() -> Sheet:
     for first, second in rows:
         images += [made(first, 3), made(second, 3), made(f"{first} and {second}", 3)]
         for langevin in (0, 2):
-            images.append(made(first, 3, sfumato.Walk(30, langevin=langevin), concepts=(Concept(second),)))
+            images.append(made(first, 3, sfumato.Walk(20, langevin=langevin), concepts=(Concept(second),)))
         images.append(made(f"{first} and {second}", 3, concepts=(Concept(second, -1.0),)))
     columns = ("first", "second", "joined", "AND", "AND, Langevin 2", "joined, NOT second")
     return images, columns, [f"{first} / {second}" for first, second in rows]
@@ -116,7 +126,7 @@ def ilvr() -> Sheet:
     images: list[Tensor] = []
     for prompt, given in rows.items():
         images += [given, made(prompt, 4)]
-        images += [made(prompt, 4, sfumato.Walk(30, like=Like(given, scale))) for scale in (32, 16, 8)]
+        images += [made(prompt, 4, sfumato.Walk(20, like=Like(given, scale))) for scale in (32, 16, 8)]
     return images, ["followed", "alone", "scale 32", "scale 16", "scale 8"], list(rows)
 
 
@@ -160,7 +170,7 @@ def inversion() -> Sheet:
             (prompt, tuned, 4.0),
             (edited, tuned, 4.0),
         ):
-            walk = sfumato.Walk(30, start=found.start)
+            walk = sfumato.Walk(20, start=found.start)
             images.append(made(text, 0, walk, guidance=guidance, nulls=found.nulls))
     columns = ("given", "plain, g 1", "fixed, g 1", "plain, g 4", "null-text, g 4", "edited")
     return images, columns, [f"{prompt} / {edited}" for prompt, edited in rows.items()]
@@ -187,11 +197,20 @@ SHEETS: Mapping[str, Callable[[], Sheet]] = {
 }
 
 
+def readme() -> None:
+    """The picture of the README: the first ones drawn, from seed 3 on, by the defaults."""
+    images = sfumato.text_to_image(PARTS, README, seeds=range(3, 3 + len(README)))
+    grid(images, columns=8, labels=README).save(FOLDER.parent / "grid.png", optimize=True)
+    print(FOLDER.parent / "grid.png")
+
+
 def main() -> None:
     """Make the named sheets, or all of them."""
     torch.set_num_threads(usable_threads())
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[1:] or SHEETS:
+    if "readme" in (sys.argv[1:] or ["readme"]):
+        readme()
+    for name in [name for name in sys.argv[1:] if name != "readme"] if sys.argv[1:] else SHEETS:
         images, columns, rows = SHEETS[name]()
         large = F.interpolate(torch.cat(images).float().clamp(-1, 1), scale_factor=1.5, mode="bilinear")
         table(large, columns, rows).save(FOLDER / f"{name}.png", optimize=True)
