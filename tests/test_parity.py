@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.pipelines.pag.pipeline_pag_sd import StableDiffusionPAGPipeline
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -134,3 +135,17 @@ def test_another_size(pair: Pair, scheduler: str) -> None:
 def test_a_class_name_is_that_scheduler(pair: Pair) -> None:
     theirs = pair.theirs(PROMPTS[:2], "ddim", 6, guidance_scale=7.5)
     pair.close(pair.ours(PROMPTS[:2], "DDIMScheduler", 6, guidance=7.5), theirs, "ddim")
+
+
+@pytest.mark.parametrize("scheduler", MAIN)
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_perturbed_attention_guidance_equals_diffusers(tmp_path: Path, scheduler: str, guidance: float) -> None:
+    """In the middle block, where both perturb by default; with and without classifier-free guidance beside it."""
+    folder = write_sd1(tmp_path / "sd1")
+    pair = Pair(StableDiffusionPAGPipeline.from_pretrained(folder, safety_checker=None), load(folder))
+    pair.pipeline.set_progress_bar_config(disable=True)
+    theirs = pair.theirs(PROMPTS, scheduler, 4, guidance_scale=guidance, pag_scale=3.0)
+    ours = made(pair.parts, PROMPTS, [40, 41, 42], steps=4, scheduler=scheduler, guidance=guidance, perturb=3.0)
+    pair.close(ours, theirs, scheduler)
+    plain = made(pair.parts, PROMPTS, [40, 41, 42], steps=4, scheduler=scheduler, guidance=guidance)
+    assert float((ours - plain).abs().max()) > 10 * TOLERANCE
