@@ -16,9 +16,7 @@ from torch import Tensor
 
 from sfumato.checkpoints.load import Parts, load
 from sfumato.core.branch import Branch
-from sfumato.core.codec import PixelCodec
 from sfumato.core.level import Level
-from sfumato.core.model import DenoisingModel
 from sfumato.core.noise import Noise
 from sfumato.core.path import bumps
 from sfumato.core.predict import noised
@@ -29,29 +27,14 @@ from sfumato.flows.steering import Concept, Expert, Steering, condition_of, stee
 from sfumato.flows.text_to_image import text_to_image
 from sfumato.flows.walk import Like, Walk, sampler_of
 from sfumato.guidance.inpaint import KeepKnown, latent_mask
-from sfumato.networks.unet import UNetNetwork
 from sfumato.samplers.schedule import schedule_of
 from tests.parts import Gaussian, counted, sorted_settings
-from tests.tiny import tiny_unet, write_emoji, write_sd1
+from tests.tiny import write_sd1
 
 PROMPTS = ["a red hat", "two blue cats, and a scarlet dog"]
 IMAGES = Noise([7, 8]).uniform((2, 3, 32, 32)).float() * 2 - 1
 LEFT = (torch.arange(32) < 16).float().expand(1, 1, 32, 32)
 """1 in the left half, which is made anew."""
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    return load(write_emoji(tmp_path_factory.mktemp("emoji")))
-
-
-@pytest.fixture(scope="module")
-def pixels(parts: Parts) -> Parts:
-    """A model of pixels, with attention at 16 x 16 as in the one of latents."""
-    down, up = ("DownBlock2D", "CrossAttnDownBlock2D"), ("CrossAttnUpBlock2D", "UpBlock2D")
-    unet = tiny_unet(in_channels=3, out_channels=3, down_block_types=down, up_block_types=up)
-    network = UNetNetwork(unet, "v")
-    return replace(parts, codec=PixelCodec(), model=DenoisingModel(network, parts.model.schedule))
 
 
 def inpainted(parts: Parts, given: Inpaint, prompts: Sequence[str] = PROMPTS, **settings: Any) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ from torch import Tensor
 
 from sfumato.checkpoints.load import Parts, load
 from sfumato.core.branch import Branch
-from sfumato.core.codec import PixelCodec
 from sfumato.core.level import Level
-from sfumato.core.model import DenoisingModel
 from sfumato.core.noise import Noise
 from sfumato.core.path import suffix
 from sfumato.core.predict import noised
@@ -28,9 +25,8 @@ from sfumato.flows.redraw import Redraw, redraw
 from sfumato.flows.steering import Concept, Expert
 from sfumato.flows.text_to_image import text_to_image
 from sfumato.flows.walk import Like, Walk, sampler_of
-from sfumato.networks.unet import UNetNetwork
 from tests.parts import Gaussian, counted, sorted_settings
-from tests.tiny import ZERO_SNR, tiny_unet, write_emoji, write_sd1, write_sd2
+from tests.tiny import ZERO_SNR, write_sd1, write_sd2
 
 PROMPTS = ["a red hat", "two blue cats, and a scarlet dog"]
 SCHEDULERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpmpp_2m": DPMSolverMultistepScheduler}
@@ -49,20 +45,6 @@ def theirs(sd1: Path) -> Any:
     pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(sd1, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    return load(write_emoji(tmp_path_factory.mktemp("emoji")))
-
-
-@pytest.fixture(scope="module")
-def pixels(parts: Parts) -> Parts:
-    """A model of pixels, with attention at 16 x 16 as in the one of latents."""
-    down, up = ("DownBlock2D", "CrossAttnDownBlock2D"), ("CrossAttnUpBlock2D", "UpBlock2D")
-    unet = tiny_unet(in_channels=3, out_channels=3, down_block_types=down, up_block_types=up)
-    network = UNetNetwork(unet, "v")
-    return replace(parts, codec=PixelCodec(), model=DenoisingModel(network, parts.model.schedule))
 
 
 def redrawn(parts: Parts, given: Redraw, prompts: Sequence[str] = PROMPTS, **settings: Any) -> Tensor:

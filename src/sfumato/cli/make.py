@@ -118,9 +118,7 @@ def _inpaint(parts: Parts, batch: Sequence[Recipe], sources: Sources, watch: Cal
 
 
 def _morph(parts: Parts, batch: Sequence[Recipe], sources: Sources, watch: Callable[[Record], None]) -> Tensor:
-    from sfumato.flows.invert import invert
     from sfumato.flows.morph import End, Morph, morph
-    from sfumato.flows.walk import Walk
 
     first = batch[0]
     ends: list[End] = []
@@ -130,8 +128,7 @@ def _morph(parts: Parts, batch: Sequence[Recipe], sources: Sources, watch: Calla
     ):
         start = None
         if given is not None:
-            image = sources.image(given, _size(first))
-            start = invert(parts, image, [prompt], walk=Walk(first.steps, first.scheduler)).start
+            start = sources.inverted(parts, given, first, prompt, _size(first)).start
         ends.append(End(prompt, seed, start))
     return morph(
         parts,

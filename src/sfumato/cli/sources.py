@@ -38,6 +38,7 @@ class Sources:
         self._files: dict[str, Path] = {}
         self._models: dict[str, Model] = {}
         self._experts: dict[str, Parts] = {}
+        self._inverted: dict[tuple[Given, str, tuple[int, int], int, str], Inverted] = {}
 
     def add(self, path: Path) -> Given:
         """Take a file in.
@@ -109,6 +110,17 @@ class Sources:
         from sfumato.flows.start_file import read_start
 
         return read_start(self._files[given.digest])
+
+    def inverted(self, parts: Parts, given: Given, recipe: Recipe, prompt: str, size: tuple[int, int]) -> Inverted:
+        """The inversion of a picture of a prompt, along the path of a recipe; made once."""
+        from sfumato.flows.invert import invert
+        from sfumato.flows.walk import Walk
+
+        key = (given, prompt, size, recipe.steps, recipe.scheduler)
+        if key not in self._inverted:
+            walk = Walk(recipe.steps, recipe.scheduler)
+            self._inverted[key] = invert(parts, self.image(given, size), [prompt], walk=walk)
+        return self._inverted[key]
 
     def expert(self, given: Given, dtype: torch.dtype) -> Parts:
         """Another model, in a dtype.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.train.config import FitConfig, flag
+from sfumato.train.config import SceneFitConfig, flag
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sfumato.encoders.image import PictureEncoder
     from sfumato.train.fit import FitReport
     from sfumato.train.locked import Locked
-    from sfumato.world.scene import SceneConfig
 
 __all__ = ["SCHEDULER", "Config", "build", "main", "parts_around"]
 
@@ -66,7 +65,7 @@ LOOK = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(FitConfig):
+class Config(SceneFitConfig):
     """Settings of the denoiser's training."""
 
     output_dir: Path = flag(Path("runs/denoiser"), "folder of the run; the checkpoint is saved in its subfolder")
@@ -82,27 +81,6 @@ class Config(FitConfig):
     pictures_share: float = flag(0.08, "share of images conditioned by picture tokens alone")
     both_share: float = flag(0.1, "share of images conditioned by both")
     neighbours: int = flag(4, "largest number of picture tokens")
-    scenes: int = flag(24000, "training scenes")
-    singles: float = flag(0.5, "weight of scenes of one thing in its own colours")
-    recoloured: float = flag(0.28, "weight of scenes of one thing in a named colour")
-    pairs: float = flag(0.22, "weight of scenes of two things")
-    counts: float = flag(0.0, "weight of scenes of two to four of one thing")
-    coloured_background: float = flag(0.1, "share of scenes on another background than white")
-    jitter: float = flag(0.25, "how much sizes and places vary, in [0, 1]")
-    world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
-
-    def scene_config(self) -> SceneConfig:
-        """What kinds of scenes it is trained on."""
-        from sfumato.world.scene import SceneConfig
-
-        return SceneConfig(
-            singles=self.singles,
-            recoloured=self.recoloured,
-            pairs=self.pairs,
-            counts=self.counts,
-            coloured_background=self.coloured_background,
-            jitter=self.jitter,
-        )
 
 
 def build(config: Config, channels: int, context: int) -> nn.Module:

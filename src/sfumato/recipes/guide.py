@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sfumato.train.config import FitConfig, flag
+from sfumato.train.config import SceneFitConfig, flag
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sfumato.core.noise import Noise
     from sfumato.networks.guide import Guide
     from sfumato.train.labelled import LabelledSet
-    from sfumato.world.scene import SceneConfig
 
 __all__ = ["Config", "build", "label_loss", "main", "measure"]
 
@@ -36,7 +35,7 @@ _HELD_OUT, _OF = 1024, 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(FitConfig):
+class Config(SceneFitConfig):
     """Settings of the guide's training."""
 
     output_dir: Path = flag(Path("runs/guide"), "folder of the run; the guide is saved in its subfolder")
@@ -53,26 +52,8 @@ class Config(FitConfig):
     codec: Path = flag(Path("runs/codec/vae"), "folder of the trained codec")
     width: int = flag(64, "channels at 16 x 16; twice as many at 8 x 8, four times at 4 x 4; a multiple of 16")
     scenes: int = flag(40000, "training scenes")
-    singles: float = flag(0.5, "weight of scenes of one thing in its own colours")
     recoloured: float = flag(0.35, "weight of scenes of one thing in a named colour")
     pairs: float = flag(0.15, "weight of scenes of two things")
-    counts: float = flag(0.0, "weight of scenes of two to four of one thing")
-    coloured_background: float = flag(0.1, "share of scenes on another background than white")
-    jitter: float = flag(0.25, "how much sizes and places vary, in [0, 1]")
-    world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
-
-    def scene_config(self) -> SceneConfig:
-        """What kinds of scenes it is trained on."""
-        from sfumato.world.scene import SceneConfig
-
-        return SceneConfig(
-            singles=self.singles,
-            recoloured=self.recoloured,
-            pairs=self.pairs,
-            counts=self.counts,
-            coloured_background=self.coloured_background,
-            jitter=self.jitter,
-        )
 
 
 def build(config: Config, words: Mapping[str, Sequence[str]], channels: int, sentence_width: int) -> Guide:

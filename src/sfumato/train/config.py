@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-__all__ = ["FitConfig", "flag"]
+if TYPE_CHECKING:
+    from sfumato.world.scene import SceneConfig
+
+__all__ = ["FitConfig", "SceneFitConfig", "flag"]
 
 
 def flag(default: Any, text: str) -> Any:
@@ -55,3 +58,30 @@ class FitConfig:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must lie in [0, 2**31), got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneFitConfig(FitConfig):
+    """Settings of a recipe that chooses the scenes of the emoji world that it is trained on."""
+
+    scenes: int = flag(24000, "training scenes")
+    singles: float = flag(0.5, "weight of scenes of one thing in its own colours")
+    recoloured: float = flag(0.28, "weight of scenes of one thing in a named colour")
+    pairs: float = flag(0.22, "weight of scenes of two things")
+    counts: float = flag(0.0, "weight of scenes of two to four of one thing")
+    coloured_background: float = flag(0.1, "share of scenes on another background than white")
+    jitter: float = flag(0.25, "how much sizes and places vary, in [0, 1]")
+    world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
+
+    def scene_config(self) -> SceneConfig:
+        """What kinds of scenes it is trained on."""
+        from sfumato.world.scene import SceneConfig
+
+        return SceneConfig(
+            singles=self.singles,
+            recoloured=self.recoloured,
+            pairs=self.pairs,
+            counts=self.counts,
+            coloured_background=self.coloured_background,
+            jitter=self.jitter,
+        )
