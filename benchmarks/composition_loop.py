@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from measure import compared, finish, flags, interleaved, machine
-from networks import EMBEDDED, FULL, Size
+from networks import EMBEDDED, Size, full_at
 from torch import Tensor
 
 from sfumato.core.branch import Branch, Guided
@@ -72,8 +72,9 @@ def main() -> None:
     """Measure and print."""
     parser = flags(__doc__, repeats=21, steps=0)
     parser.add_argument("--full", action="store_true", help="a random network of Stable Diffusion 1.5's shape")
+    parser.add_argument("--side", type=int, default=64, metavar="N", help="of the full network's latents (64)")
     options = parser.parse_args()
-    size = FULL if options.full else EMBEDDED
+    size = full_at(options.side) if options.full else EMBEDDED
     steps = options.steps or size.steps
     torch.set_num_threads(options.threads or usable_threads())
     unet = size.unet()
@@ -93,7 +94,7 @@ def main() -> None:
         ),
         settings={"machine": machine(), "threads": torch.get_num_threads(), "dtype": "float32", "steps": steps},
     )
-    finish(report, "composition_loop_full" if options.full else "composition_loop", options.write)
+    finish(report, f"composition_loop{size.suffix}", options.write)
 
 
 if __name__ == "__main__":

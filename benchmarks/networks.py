@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from sfumato.recipes import codec, denoiser
 from sfumato.samplers.names import named_sampler
 from sfumato.samplers.schedule import prediction_of, schedule_of
 
-__all__ = ["EMBEDDED", "FULL", "Size", "our_loop", "seeds_of", "their_loop"]
+__all__ = ["EMBEDDED", "FULL", "Size", "full_at", "our_loop", "seeds_of", "their_loop"]
 
 GUIDANCE = 7.5
 
@@ -36,12 +36,14 @@ class Size:
         latent: shape (C, h, w) of one picture's latents.
         tokens: number of text tokens L, and their width D.
         steps: sampling steps of one run, unless said otherwise.
+        suffix: of the names of its tables.
     """
 
     name: str
     latent: tuple[int, int, int]
     tokens: tuple[int, int]
     steps: int
+    suffix: str = ""
 
     def unet(self) -> Any:
         """A random U-Net, the same each time."""
@@ -64,7 +66,14 @@ class Size:
 
 
 EMBEDDED = Size("the embedded model's size", (4, 16, 16), (8, 384), 20)
-FULL = Size("Stable Diffusion 1.5's size", (4, 64, 64), (77, 768), 2)
+FULL = Size("Stable Diffusion 1.5's size", (4, 64, 64), (77, 768), 2, "_full")
+
+
+def full_at(side: int) -> Size:
+    """Stable Diffusion 1.5's network at latents of another side."""
+    if side == FULL.latent[-1]:
+        return FULL
+    return replace(FULL, name=f"{FULL.name}, latents {side} x {side}", latent=(4, side, side), suffix=f"_full_{side}")
 
 
 def seeds_of(count: int) -> range:

@@ -9,7 +9,7 @@ import sys
 
 import torch
 from measure import compared, finish, flags, interleaved, machine, peak_of_child, peak_of_this
-from networks import EMBEDDED, FULL, our_loop, their_loop
+from networks import EMBEDDED, full_at, our_loop, their_loop
 
 from sfumato.evaluate.report import Report
 from sfumato.machine import usable_threads
@@ -21,11 +21,12 @@ def main() -> None:
     """Measure and print."""
     parser = flags(__doc__, repeats=9, steps=0)
     parser.add_argument("--full", action="store_true", help="a random network of Stable Diffusion 1.5's shape")
+    parser.add_argument("--side", type=int, default=64, metavar="N", help="of the full network's latents (64)")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures in a run (1)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--peak", choices=tuple(LOOPS), help="only run this one, and print its peak memory in MiB")
     options = parser.parse_args()
-    size = FULL if options.full else EMBEDDED
+    size = full_at(options.side) if options.full else EMBEDDED
     steps, dtype = options.steps or size.steps, getattr(torch, options.dtype)
     torch.set_num_threads(options.threads or usable_threads())
     if options.peak:
@@ -56,7 +57,7 @@ def main() -> None:
             "pictures": options.batch,
         },
     )
-    finish(report, "sampling_loop_full" if options.full else "sampling_loop", options.write)
+    finish(report, f"sampling_loop{size.suffix}", options.write)
 
 
 if __name__ == "__main__":
