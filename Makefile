@@ -71,7 +71,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.dev: $(VENV)/.installed
 	@echo "installing the tools for tests"
-	@$(INSTALL) --editable '.[dev,train,judge]'
+	@$(INSTALL) --editable '.[dev,train,judge,language]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

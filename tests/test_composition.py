@@ -16,8 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from sfumato.attention.alignment import aligned
 from sfumato.attention.identity import IdentityAttention
 from sfumato.attention.maps import MapRecorder
+from sfumato.attention.paint_with_words import Painted, PaintWithWords
+from sfumato.attention.prompt_to_prompt import CrossInjection, SelfInjection
+from sfumato.attention.regions import Region, Regions
+from sfumato.attention.structure import Structure
 from sfumato.checkpoints.load import Parts, load
 from sfumato.core.attention import AttentionEdit
 from sfumato.core.branch import Branch, Guided, Mix
@@ -28,7 +33,10 @@ from sfumato.core.noise import Noise
 from sfumato.core.path import trailing
 from sfumato.core.sample import AfterStep, sample
 from sfumato.core.steps import Ddim, Denoiser, Dpmpp2M, EulerAncestral, Heun, Renoising
-from sfumato.flows.steering import Concept, Expert, Steering, condition_of, steered
+from sfumato.encoders.text import EncodedText, TextEncoder
+from sfumato.flows.prompts import condition_of, prompted
+from sfumato.flows.steering import Concept, Expert, Steering, steered
+from sfumato.guidance.attend_and_excite import AttendAndExcite
 from sfumato.guidance.classifier_free import classifier_free, in_interval
 from sfumato.guidance.ilvr import Ilvr
 from sfumato.guidance.inpaint import KeepKnown
@@ -70,6 +78,26 @@ def bright(x0: Tensor) -> Tensor:
     return torch.tanh(x0).mean(dim=(1, 2, 3))
 
 
+def first_words(text: str) -> list[tuple[int, int]]:
+    """Stands for a parser: the first two words."""
+    return [(0, text.index(" ", text.index(" ") + 1))] if text.count(" ") > 1 else []
+
+
+def replaced_maps(_: TextEncoder, text: EncodedText) -> AttentionEdit:
+    """The second picture as a rewrite of the first."""
+    return CrossInjection(aligned(text, ((0, 1),)))
+
+
+def replaced_self(_: TextEncoder, text: EncodedText) -> AttentionEdit:
+    """Likewise its shapes."""
+    return SelfInjection(((0, 1),))
+
+
+def looked_at(x: Tensor, level: Level) -> Tensor:
+    """Stands for the attention that two subjects get."""
+    return torch.sigmoid(x[:, :2] - x[:, 2:])
+
+
 GUIDANCE: Mapping[str, Mapping[str, Any]] = {
     "none": {"guidance": 1.0},
     "classifier-free": {"guidance": 5.0},
@@ -83,6 +111,11 @@ GUIDANCE: Mapping[str, Mapping[str, Any]] = {
     "tuned nulls": {"nulls": (Noise([5, 6])((2, 2, TEXT_WIDTH)),) * 4},
     "projected": {"project": 0.0},
     "rescaled": {"rescale": 0.7},
+    "structure": {"edits": (Structure(first_words),)},
+    "conjunction": {"edits": (Structure(first_words, "conjunction"),)},
+    "regions": {"edits": (Regions((Region("apple", MASK), Region(("a hat", "the dog"), 1 - MASK))),)},
+    "paint-with-words": {"edits": (PaintWithWords((Painted(("red hat", "cats"), MASK),)),)},
+    "prompt-to-prompt": {"edits": (replaced_maps, replaced_self)},
 }
 """Fields of ``Steering``, over classifier-free guidance if they do not say; nulls are cut to the steps of the path."""
 
@@ -108,16 +141,21 @@ STEPS: Mapping[str, tuple[Sampler, int]] = {
     "DPM++ 2M": (Sampler(TWO, Dpmpp2M()), 2),
     "DDIM, renoising": (Sampler([_NOISY, _MIDDLE, _NOISY, _MIDDLE, _CLEAN], Renoising(Ddim())), 3),
     "DDIM, one Langevin step": (Sampler(TWO, Langevin(Ddim(), 1)), 3),
+    "DDIM, excited": (Sampler(TWO, AttendAndExcite(Ddim(), looked_at)), 2),
     "UniPC of diffusers": (from_scheduler(scheduler_of("UniPCMultistepScheduler", SD1_SCHEDULER), 2), 2),
     "KDPM2 of diffusers": (from_scheduler(scheduler_of("KDPM2DiscreteScheduler", SD1_SCHEDULER), 2), 3),
 }
 """Each with the forwards of its whole path, whatever is asked of the denoiser."""
+
+SEVERAL = ("a scale a picture", "tuned nulls", "regions", "paint-with-words", "prompt-to-prompt")
+"""Those that have settings of their own for each of two pictures, or relate them."""
 
 PAIRS = tuple(combinations([name for name in GUIDANCE if name not in ("none", "classifier-free")], 2))
 REFUSED: Mapping[tuple[str, str], str] = {
     ("projected", "rescaled"): "rescale and project both change the size of what guidance adds",
     ("negative prompt", "tuned nulls"): "tuned nulls stand where a negative prompt would",
     ("interval", "tuned nulls"): "and at every step; leave negative and interval out",
+    ("conjunction", "regions"): "both put further contexts beside the prompt's",
 }
 """Those of ``PAIRS``, guidance with guidance, that make no sense, and why."""
 
@@ -133,11 +171,11 @@ def small_parts(folder: Path) -> Parts:
 
 
 def asked(sampler: Sampler, *settings: Mapping[str, Any]) -> Steering:
-    """Several settings at once; concepts add up."""
+    """Several settings at once; concepts and edits add up."""
     every = {name: value for each in settings for name, value in each.items()}
-    concepts = tuple(concept for each in settings for concept in each.get("concepts", ()))
+    added = {name: tuple(one for each in settings for one in each.get(name, ())) for name in ("concepts", "edits")}
     nulls = every.get("nulls")
-    return Steering(**{**every, "concepts": concepts, "nulls": nulls and nulls[: len(sampler.path) - 1]})
+    return Steering(**{**every, **added, "nulls": nulls and nulls[: len(sampler.path) - 1]})
 
 
 def every_edit() -> list[AfterStep]:
@@ -145,7 +183,8 @@ def every_edit() -> list[AfterStep]:
 
 
 def denoiser(parts: Parts, sampler: Sampler, *settings: Mapping[str, Any]) -> Denoiser:
-    return steered(parts, condition_of(parts, PROMPTS, SIZE), SIZE, asked(sampler, *settings), sampler.path)
+    steer = asked(sampler, *settings)
+    return steered(parts, prompted(parts, PROMPTS, SIZE, steer.edits).branch, SIZE, steer, sampler.path)
 
 
 def walk(parts: Parts, denoise: Denoiser, sampler: Sampler, *after: AfterStep) -> tuple[Tensor, list[int]]:
@@ -177,7 +216,7 @@ def test_guidance_goes_with_guidance_or_is_refused_for_a_reason(parts: Parts, on
     sampler, declared = STEPS["DDIM"]
     if (one, other) in REFUSED:
         with pytest.raises(ValueError, match=REFUSED[one, other]):
-            asked(sampler, GUIDANCE[one], GUIDANCE[other])
+            walk(parts, denoiser(parts, sampler, GUIDANCE[one], GUIDANCE[other]), sampler)
         return
     x, rows = walk(parts, denoiser(parts, sampler, GUIDANCE[one], GUIDANCE[other]), sampler)
     assert x.isfinite().all() and len(rows) == declared
@@ -187,20 +226,21 @@ def test_guidance_goes_with_guidance_or_is_refused_for_a_reason(parts: Parts, on
 
 def test_everything_at_once(parts: Parts) -> None:
     """All that does not exclude another: one forward a step, and a backward pass for the score of the estimate."""
-    left_out = {"none", "classifier-free", "negative prompt", "interval", "projected"}
+    left_out = {"none", "classifier-free", "negative prompt", "interval", "projected", "conjunction"}
     guidance = [settings for name, settings in GUIDANCE.items() if name not in left_out]
     for step, (sampler, declared) in STEPS.items():
         x, rows = walk(parts, denoiser(parts, sampler, *guidance, *WRAPPERS.values()), sampler, *every_edit())
         assert x.isfinite().all() and len(rows) == declared, step
 
 
-@pytest.mark.parametrize("guidance", [name for name in GUIDANCE if name not in ("a scale a picture", "tuned nulls")])
+@pytest.mark.parametrize("guidance", [name for name in GUIDANCE if name not in SEVERAL])
 def test_a_picture_does_not_depend_on_its_neighbours(parts: Parts, guidance: str) -> None:
     sampler, _ = STEPS["DDIM"]
-    text = condition_of(parts, PROMPTS[1:], SIZE)
     for wrapper, settings in WRAPPERS.items():
         together, _ = walk(parts, denoiser(parts, sampler, GUIDANCE[guidance], settings), sampler)
-        denoise = steered(parts, text, SIZE, asked(sampler, GUIDANCE[guidance], settings), sampler.path)
+        steer = asked(sampler, GUIDANCE[guidance], settings)
+        text = prompted(parts, PROMPTS[1:], SIZE, steer.edits).branch
+        denoise = steered(parts, text, SIZE, steer, sampler.path)
         with torch.no_grad():
             alone = sample(denoise, START[1:], sampler.path, sampler.step, noise=Noise([1]))
         torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4, msg=wrapper)
@@ -217,7 +257,7 @@ def test_thresholds_of_latents_are_refused(parts: Parts, wrapper: str) -> None:
     [
         ({"experts": (Expert(OTHER, 0.0, 0.6), Expert(OTHER, 0.5, 1.0))}, "spans may not overlap"),
         ({"guidance": (1.0, 2.0, 3.0)}, "there are 2 pictures and 3 guidance scales"),
-        ({"concepts": (Concept(("apple", "dog", "cat")),)}, "3 prompts for 2 pictures"),
+        ({"concepts": (Concept(("apple", "dog", "cat")),)}, "3 texts for 2 pictures"),
         ({"guidance": ()}, "guidance must be a number from 0 on"),
         ({"perturb": -1.0}, "perturb must be a number from 0 on"),
         ({"project": 1.5}, "project must lie"),

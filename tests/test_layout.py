@@ -14,12 +14,13 @@ LONGEST_FUNCTION = 50
 
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
-    "attention": {"core"},
+    "attention": {"core", "encoders"},
     "guidance": {"core"},
     "networks": {"core"},
     "encoders": {"core"},
     "samplers": {"core"},
     "world": {"core"},
+    "language": set(),
     "retrieval": {"core"},
     "checkpoints": {"core", "networks", "encoders", "samplers"},
     "train": {"core", "networks", "encoders", "samplers", "checkpoints", "world"},
@@ -27,13 +28,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": {"core", "retrieval"},
     "flows": {
         *("core", "attention", "guidance", "networks", "encoders", "samplers"),
-        *("retrieval", "checkpoints", "evaluate", "world"),
+        *("retrieval", "checkpoints", "evaluate", "world", "language"),
     },
     "machine": set(),
     "png_text": set(),
     "a1111": set(),
-    "recipe": set(),
-    "metadata": {"a1111", "recipe"},
+    "fields": set(),
+    "recipe": {"fields"},
+    "metadata": {"a1111", "fields", "recipe"},
     "__main__": {"cli"},
 }
 MAY_IMPORT["recipes"] = {*MAY_IMPORT} - {"__main__"} | {"flows"}
@@ -48,6 +50,9 @@ HOME: dict[str, set[str]] = {
     "diffusers": {"networks", "samplers", "checkpoints", "train", "recipes"},
     "scipy": {"evaluate"},
     "tensorboard": {"train"},
+    "spacy": {"language"},
+    "stanza": {"language"},
+    "benepar": {"language"},
 }
 """Heavy libraries, and the folders or files that may import them."""
 

@@ -53,6 +53,13 @@ STEERED = replace(
     clip_form="estimate",
     experts=((Given("other", "0123"), 0.0, 0.3),),
     langevin=2,
+    structure="scene-graph",
+    parser="spacy",
+    paint=(("a car", FILE, 1.5), ("a bird", (0, 8, 32, 40), 1.0)),
+    paint_strength=0.25,
+    regions=(("a tree", FILE), ("a house", (32, 0, 64, 64))),
+    region_share=0.25,
+    excite=("a bird", "a car"),
     like=FILE,
     like_scale=8,
     like_until=0.5,
@@ -67,6 +74,10 @@ STEERED = replace(
     to_seed=3,
     to_picture=FILE,
     share=0.5,
+    cross=0.5,
+    self_attention=0.2,
+    reweight=(("blue", -2.0),),
+    blend=("car",),
 )
 
 
@@ -85,7 +96,7 @@ def test_every_way_of_steering_comes_back_and_what_is_off_is_not_written() -> No
     assert from_json(to_json(STEERED)) == STEERED
     assert set(written(STEERED)) == {field.name for field in fields(Recipe)}
     assert not OPTIONAL & set(written(RECIPE))
-    assert STEERED.given == (FILE,) * 5
+    assert STEERED.given == (FILE,) * 7
     assert "Denoising strength: 0.4" in to_a1111(replace(STEERED, task="redraw"))
 
 
@@ -186,6 +197,15 @@ def test_wrong_a1111_text(text: str, reason: str) -> None:
         (changed(paste=1), "paste must be true or false"),
         (changed(repaint=10**6), "repaint must be"),
         (changed(langevin=10**6), "langevin must be"),
+        (changed(structure="tree"), "structure must be nothing or phrases"),
+        (changed(parser="../x"), "parser must be"),
+        (changed(paint=[["car", [0, 0, 0, 8], 1]]), "paint must be at most 16 of a phrase"),
+        (changed(paint=[["car", "left.png", 1]]), "paint must be"),
+        (changed(regions=[["car", [0, 0, 8, 8], 1]]), "regions must be"),
+        (changed(excite="car"), "excite must be at most 16 of phrases"),
+        (changed(excite=[1]), "excite must be"),
+        (changed(reweight=[["car", "2"]]), "reweight must be"),
+        (changed(cross=2), "cross must be"),
     ],
 )
 def test_hostile_json_is_refused_in_a_sentence(text: str, reason: str) -> None:

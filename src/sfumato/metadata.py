@@ -12,7 +12,8 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, cast
 
 from sfumato.a1111 import SAMPLERS, Written, join, short_name, split
-from sfumato.recipe import OPTIONAL, Given, Recipe, shown
+from sfumato.fields import shown
+from sfumato.recipe import OPTIONAL, Given, Recipe
 
 __all__ = [
     "A1111_CHUNK",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any
 
-__all__ = ["OPTIONAL", "TASKS", "Given", "Recipe", "shown"]
+from sfumato.fields import Rule, column_of, fits_all, number, one_of, or_none, rows, shown, text, whole
 
-TASKS = ("generate", "redraw", "inpaint", "outpaint", "morph")
+__all__ = ["OPTIONAL", "PARSERS", "TASKS", "Box", "Given", "Recipe"]
+
+TASKS = ("generate", "redraw", "inpaint", "outpaint", "morph", "rewrite")
 """The commands whose pictures carry a recipe."""
 
-_Rule = tuple[Callable[[Any], bool], str]
+PARSERS = ("rules", "spacy", "benepar", "stanza")
+"""What can find phrases in a prompt."""
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels, the last two outside."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,13 @@ class Recipe:
         clip_form: "noised", or "estimate" for clean pictures through the estimate.
         experts: (model, start, stop): another model for a share of the path.
         langevin: Langevin steps after each step, in [0, 100].
+        structure: "phrases", "scene-graph" or "conjunction" for structured diffusion guidance, or "".
+        parser: that finds its phrases, one of ``PARSERS``.
+        paint: (phrase, where, weight): words that are painted; where is a file, or a box (left, top, right, bottom).
+        paint_strength: of all of them, in [0, 1000].
+        regions: (prompt, where): prompts that are bound to a region.
+        region_share: what those prompts have of the attention there, in [0, 1].
+        excite: phrases whose attention is raised.
         like: picture whose coarse shapes are followed.
         like_scale: side of its blocks, in pixels.
         like_until: share of the path up to which it is followed.
@@ -69,10 +81,14 @@ class Recipe:
         repaint: times that each stretch is walked.
         paste: whether kept pixels are put back after decoding.
         border: pixels left, right, above and below that are added.
-        to_prompt: what the last picture of a morph shows.
+        to_prompt: what the last picture of a morph, or the rewritten picture, shows.
         to_seed: its seed.
         to_picture: what is morphed to.
         share: of the way of a morph, in [0, 1].
+        cross: share of the path for which a rewritten picture takes over the source's cross-attention.
+        self_attention: likewise self-attention.
+        reweight: (phrase, factor): words of the rewritten prompt that count for more or less.
+        blend: phrases outside whose place the source is kept.
 
     Raises:
         ValueError: a field of another type or outside its range.
@@ -104,6 +120,13 @@ class Recipe:
     clip_form: str = "noised"
     experts: tuple[tuple[Given, float, float], ...] = ()
     langevin: int = 0
+    structure: str = ""
+    parser: str = "rules"
+    paint: tuple[tuple[str, Given | Box, float], ...] = ()
+    paint_strength: float = 0.5
+    regions: tuple[tuple[str, Given | Box], ...] = ()
+    region_share: float = 0.8
+    excite: tuple[str, ...] = ()
     like: Given | None = None
     like_scale: int = 16
     like_until: float = 0.8
@@ -118,6 +141,10 @@ class Recipe:
     to_seed: int = 0
     to_picture: Given | None = None
     share: float = 0.0
+    cross: float = 0.8
+    self_attention: float = 0.4
+    reweight: tuple[tuple[str, float], ...] = ()
+    blend: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, (fits, wanted) in _RULES.items():
@@ -126,59 +153,45 @@ class Recipe:
                 raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
 
     @property
+    def shows(self) -> str:
+        """The prompt of the picture itself: of a rewrite what it was rewritten to."""
+        return self.to_prompt if self.task == "rewrite" else self.prompt
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels, of the picture inside a border.
+
+        Raises:
+            ValueError: they are left to the model.
+        """
+        if self.height is None or self.width is None:
+            raise ValueError("the recipe names no size")
+        return self.height, self.width
+
+    @property
+    def whole_size(self) -> tuple[int, int]:
+        """Height and width in pixels, with the border.
+
+        Raises:
+            ValueError: they are left to the model.
+        """
+        (height, width), (left, right, above, below) = self.size, self.border
+        return height + above + below, width + left + right
+
+    @property
     def given(self) -> tuple[Given, ...]:
         """The files that it names, without those of models."""
-        return tuple(each for each in (self.like, self.start, self.picture, self.mask, self.to_picture) if each)
-
-
-def shown(value: Any) -> str:
-    """A value in a sentence, cut to 80 characters."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _text(longest: int) -> _Rule:
-    return lambda value: isinstance(value, str) and len(value) <= longest, f"a text of at most {longest} characters"
-
-
-def _whole(low: int, high: int) -> _Rule:
-    return lambda value: type(value) is int and low <= value <= high, f"a whole number from {low} to {high}"
-
-
-def _number(low: float, high: float) -> _Rule:
-    return lambda value: _real(value, low, high), f"a number from {low:g} to {high:g}"
-
-
-def _one_of(*words: str) -> _Rule:
-    return lambda value: isinstance(value, str) and value in words, " or ".join(words)
-
-
-def _or_none(rule: _Rule) -> _Rule:
-    fits, wanted = rule
-    return lambda value: value is None or fits(value), f"{wanted}, or nothing"
-
-
-def _rows(wanted: str, *rules: _Rule, longest: int = 16) -> _Rule:
-    """A tuple of at most ``longest`` rows, whose columns follow the rules."""
-
-    def fits(value: Any) -> bool:
-        rows: tuple[Any, ...] = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (None,)
-        return len(rows) <= longest and all(_fits_all(row, rules) for row in rows)
-
-    return fits, f"at most {longest} of {wanted}"
-
-
-def _fits_all(row: Any, rules: tuple[_Rule, ...]) -> bool:
-    columns: tuple[Any, ...] = cast("tuple[Any, ...]", row) if isinstance(row, tuple) else ()
-    return len(columns) == len(rules) and all(fits(column) for column, (fits, _) in zip(columns, rules, strict=True))
-
-
-def _real(value: Any, low: float, high: float) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and low <= value <= high
+        files = (self.like, self.start, self.picture, self.mask, self.to_picture)
+        places = (row[1] for row in (*self.paint, *self.regions))
+        return tuple(each for each in (*files, *places) if isinstance(each, Given))
 
 
 def _is_interval(value: Any) -> bool:
-    return _fits_all(value, (_number(0, 1), _number(0, 1))) and value[0] < value[1]
+    return fits_all(value, (number(0, 1), number(0, 1))) and value[0] < value[1]
+
+
+def _is_place(value: Any) -> bool:
+    return _is_given(value) or (fits_all(value, (whole(0, 4096),) * 4) and value[0] < value[2] and value[1] < value[3])
 
 
 def _is_given(value: Any) -> bool:
@@ -195,53 +208,66 @@ def _is_threshold(value: Any) -> bool:
         return False
 
 
-_NAME = _text(200)
-_HEX: _Rule = (lambda v: isinstance(v, str) and len(v) <= 64 and set(v) <= set("0123456789abcdef"), "hexadecimal")
-_GIVEN: _Rule = (_is_given, "a file's name and digest")
-_PROMPT, _SEED, _SHARE, _SCALE = _text(10_000), _whole(0, 2**64 - 1), _number(0, 1), _number(0, 1000)
-_SIDE = _whole(8, 4096)
+_NAME = text(200)
+_HEX: Rule = (lambda v: isinstance(v, str) and len(v) <= 64 and set(v) <= set("0123456789abcdef"), "hexadecimal")
+_GIVEN: Rule = (_is_given, "a file's name and digest")
+_PROMPT, _SEED, _SHARE, _SCALE = text(10_000), whole(0, 2**64 - 1), number(0, 1), number(0, 1000)
+_SIDE = whole(8, 4096)
+_PLACE: Rule = (_is_place, "a file, or a box")
+_PHRASES = column_of("phrases", _PROMPT)
 
-_RULES: Mapping[str, _Rule] = {
+_RULES: Mapping[str, Rule] = {
     "prompt": _PROMPT,
     "seed": _SEED,
     "negative": _PROMPT,
     "model": _NAME,
     "fingerprint": _HEX,
-    "steps": _whole(1, 1000),
-    "scheduler": _text(80),
+    "steps": whole(1, 1000),
+    "scheduler": text(80),
     "guidance": _SCALE,
     "guidance_interval": (_is_interval, "two numbers with 0 <= low < high <= 1"),
     "rescale": _SHARE,
-    "width": _or_none(_SIDE),
-    "height": _or_none(_SIDE),
-    "dtype": _one_of("float32", "bfloat16"),
-    "batch": _whole(1, 100_000),
-    "threads": _whole(0, 4096),
-    "version": _text(40),
-    "task": _one_of(*TASKS),
-    "concepts": _rows("a prompt and its weight", _PROMPT, _number(-1000, 1000)),
+    "width": or_none(_SIDE),
+    "height": or_none(_SIDE),
+    "dtype": one_of("float32", "bfloat16"),
+    "batch": whole(1, 100_000),
+    "threads": whole(0, 4096),
+    "version": text(40),
+    "task": one_of(*TASKS),
+    "concepts": rows("a prompt and its weight", _PROMPT, number(-1000, 1000)),
     "pag": _SCALE,
-    "apg": _or_none(_SHARE),
+    "apg": or_none(_SHARE),
     "threshold": (_is_threshold, '"static" or "dynamic:QUANTILE" with a quantile in (0, 1]'),
-    "classifier": _rows("a head, a word and a scale", _NAME, _NAME, _SCALE),
+    "classifier": rows("a head, a word and a scale", _NAME, _NAME, _SCALE),
     "clip_guidance": _SCALE,
-    "clip_form": _one_of("noised", "estimate"),
-    "experts": _rows("a model and the share of the path that is its own", _GIVEN, _SHARE, _SHARE),
-    "langevin": _whole(0, 100),
-    "like": _or_none(_GIVEN),
-    "like_scale": _whole(1, 4096),
+    "clip_form": one_of("noised", "estimate"),
+    "experts": rows("a model and the share of the path that is its own", _GIVEN, _SHARE, _SHARE),
+    "langevin": whole(0, 100),
+    "structure": one_of("", "phrases", "scene-graph", "conjunction"),
+    "parser": one_of(*PARSERS),
+    "paint": rows("a phrase, a file or a box, and a weight", _PROMPT, _PLACE, _SCALE),
+    "paint_strength": _SCALE,
+    "regions": rows("a prompt and a file or a box", _PROMPT, _PLACE),
+    "region_share": _SHARE,
+    "excite": _PHRASES,
+    "like": or_none(_GIVEN),
+    "like_scale": whole(1, 4096),
     "like_until": _SHARE,
-    "start": _or_none(_GIVEN),
-    "picture": _or_none(_GIVEN),
-    "mask": _or_none(_GIVEN),
+    "start": or_none(_GIVEN),
+    "picture": or_none(_GIVEN),
+    "mask": or_none(_GIVEN),
     "strength": _SHARE,
-    "repaint": _whole(1, 1000),
+    "repaint": whole(1, 1000),
     "paste": (lambda value: type(value) is bool, "true or false"),
-    "border": (lambda value: _fits_all(value, (_whole(0, 4096),) * 4), "four whole numbers from 0 to 4096"),
+    "border": (lambda value: fits_all(value, (whole(0, 4096),) * 4), "four whole numbers from 0 to 4096"),
     "to_prompt": _PROMPT,
     "to_seed": _SEED,
-    "to_picture": _or_none(_GIVEN),
+    "to_picture": or_none(_GIVEN),
     "share": _SHARE,
+    "cross": _SHARE,
+    "self_attention": _SHARE,
+    "reweight": rows("a phrase and its factor", _PROMPT, number(-1000, 1000)),
+    "blend": _PHRASES,
 }
 
 _names = [field.name for field in fields(Recipe)]

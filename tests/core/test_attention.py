@@ -9,7 +9,7 @@ from sfumato.core.branch import Branch, Guided
 from sfumato.core.noise import Noise
 from sfumato.core.path import trailing
 from sfumato.core.sample import sample
-from tests.parts import Flatten, HalveValues, Sharpen, branch, counted, scaled_linear, start, tiny_model
+from tests.parts import TOKENS, Flatten, HalveValues, Sharpen, branch, counted, scaled_linear, start, tiny_model
 
 LEVEL = scaled_linear().at(torch.tensor(400.0))
 EDITS = [(Sharpen(),), (Flatten(),), (HalveValues(),), (Sharpen(), Flatten(), HalveValues())]
@@ -142,6 +142,34 @@ def test_padding_stays_masked_whatever_an_edit_does() -> None:
     edited = Branch(short.condition, (Sharpen(),))
     (alone,) = model(x, LEVEL, [edited])
     torch.testing.assert_close(model(x, LEVEL, [edited, long])[0], alone, rtol=0, atol=1e-10)
+
+
+class Append(AttentionEdit):
+    """Puts a second copy of the context after the first, so that each token is there twice, the copy unmasked."""
+
+    grows = True
+
+    def applies(self, site: Site) -> bool:
+        return site.kind == "cross"
+
+    def context(self, keys: Tensor, values: Tensor, site: Site) -> tuple[Tensor, Tensor]:
+        return torch.cat([keys, keys], 1), torch.cat([values, values], 1)
+
+
+@pytest.mark.parametrize("others", [(), (Nothing(),)])
+def test_a_context_may_grow_and_what_is_added_is_not_masked(others: tuple[AttentionEdit, ...]) -> None:
+    """Twice the same keys and values is the same attention; the copy of a masked token counts, as if never masked."""
+    model, text = tiny_model(), branch(1)
+    grown = Branch(text.condition, (Append(), *others))
+    torch.testing.assert_close(model(start(), LEVEL, [grown])[0], model(start(), LEVEL, [text])[0], rtol=0, atol=1e-10)
+    mask = torch.ones(2, TOKENS, dtype=torch.bool)
+    mask[:, -1] = False
+    masked = Branch(text.condition.replace(token_mask=mask), (Append(), *others))
+    lacking = Branch(text.condition.replace(token_mask=mask))
+    found, without = model(start(), LEVEL, [masked, lacking])
+    assert (found - without).abs().max() > 1e-6
+    with pytest.raises(ValueError, match="Append and Append both put further contexts"):
+        model(start(), LEVEL, [Branch(text.condition, (Append(), Append()))])
 
 
 def test_windows_follow_the_progress_of_the_path() -> None:

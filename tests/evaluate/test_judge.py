@@ -6,29 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from sfumato.evaluate.judge import Judge, load_judge, save_judge
 from sfumato.evaluate.train_judge import JudgeConfig, judge_folder, train_judge
 from sfumato.evaluate.world_score import judge_pictures, real_pictures, score, shares
 from sfumato.world.splits import evaluation_prompts
-from sfumato.world.store import World, open_world
-
-
-def pixels(images: Tensor) -> Tensor:
-    """A stand-in for the network: the picture in 24 x 24, the first 1280 numbers spanning the space for distances."""
-    return F.interpolate(images, (24, 24), mode="bilinear", antialias=True).flatten(1)
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return open_world("sample")
-
-
-@pytest.fixture(scope="module")
-def judge(world: World) -> Judge:
-    return train_judge(world, pixels, JudgeConfig(rounds=6, components=16))
+from sfumato.world.store import World
+from tests.evaluate.conftest import pixels
 
 
 def test_it_knows_real_scenes_and_says_how_well(judge: Judge) -> None:

@@ -23,7 +23,8 @@ from sfumato.core.predict import noised
 from sfumato.core.sample import Record, sample
 from sfumato.core.steps import goes_up
 from sfumato.flows.inpaint import Inpaint, extended, inpaint
-from sfumato.flows.steering import Concept, Expert, Steering, condition_of, steered
+from sfumato.flows.prompts import prompted
+from sfumato.flows.steering import Concept, Expert, Steering, steered
 from sfumato.flows.text_to_image import text_to_image
 from sfumato.flows.walk import Like, Walk, sampler_of
 from sfumato.guidance.inpaint import KeepKnown, latent_mask
@@ -72,7 +73,8 @@ def test_it_equals_the_blending_of_diffusers(tmp_path: Path, clean: bool) -> Non
             output_type="pt",
         ).images
         sampler = sampler_of(parts, Walk(8))
-        denoise = steered(parts, condition_of(parts, PROMPTS, (32, 32)), (32, 32), Steering(5.0), sampler.path)
+        text = prompted(parts, PROMPTS, (32, 32))
+        denoise = steered(parts, text.branch, (32, 32), Steering(5.0), sampler.path)
         keep = KeepKnown(known, latent_mask(LEFT, 16, 16), Same([40, 41]))
         start, noise = Noise([40, 41]).like(known), Noise([40, 41])
         ours = parts.codec.decode(sample(denoise, start, sampler.path, sampler.step, noise=noise, after=[keep]))

@@ -17,6 +17,8 @@ from sfumato.cli.values import (
     interval,
     number,
     numbers,
+    painted,
+    region,
     size,
     threshold,
     wanted_class,
@@ -25,7 +27,7 @@ from sfumato.cli.values import (
 )
 from sfumato.cli.words import did_you_mean
 from sfumato.machine import best_dtype, usable_threads
-from sfumato.recipe import Recipe
+from sfumato.recipe import PARSERS, Box, Given, Recipe
 
 __all__ = [
     "HIGHEST_SEED",
@@ -35,6 +37,7 @@ __all__ = [
     "add_sampling_flags",
     "add_seed_flags",
     "add_steering_flags",
+    "add_word_flags",
     "check_prompts",
     "guidance_of",
     "job_of",
@@ -57,6 +60,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     add("--guidance-interval", type=interval, default=Recipe.guidance_interval, metavar="LOW:HIGH", help=_INTERVAL)
     add("--rescale", type=number(0, 1), default=0.0, metavar="S", help="tames the contrast of strong guidance (0)")
     add_steering_flags(parser)
+    add_word_flags(parser)
 
 
 def add_steering_flags(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +82,24 @@ def add_steering_flags(parser: argparse.ArgumentParser) -> None:
     add("--langevin", type=whole(0, 100), default=0, metavar="N", help="Langevin steps after each step (0)")
 
 
+def add_word_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags on the attention that words of the prompt get, all off if not given."""
+    add = parser.add_argument
+    kinds = ("phrases", "scene-graph", "conjunction")
+    structure = "bind adjectives to their nouns: each phrase of the prompt is also encoded alone (phrases)"
+    where = "a mask's file, or LEFT,TOP,RIGHT,BOTTOM in pixels; repeatable"
+    add("--structure", choices=kinds, nargs="?", const="phrases", default="", help=structure)
+    add("--parser", choices=PARSERS, default=Recipe.parser, help="what finds the phrases (rules)")
+    add("--show-parse", action="store_true", help="say which phrases are found")
+    add("--paint", type=painted, action="append", metavar="PHRASE=WHERE:W", help=f"where words are to be seen: {where}")
+    strength = Recipe.paint_strength
+    add("--paint-strength", type=number(0, 1000), default=strength, metavar="S", help=f"of all paint ({strength:g})")
+    add("--region", type=region, action="append", metavar="PROMPT=WHERE", help=f"a prompt of a region: {where}")
+    share = Recipe.region_share
+    add("--region-share", type=number(0, 1), default=share, metavar="S", help=f"of the attention there ({share:g})")
+    add("--excite", action="append", metavar="PHRASE", help="see that words get attention somewhere; repeatable")
+
+
 def add_like_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on a picture whose coarse shapes are followed."""
     add = parser.add_argument
@@ -93,6 +115,7 @@ def add_seed_flags(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=whole(0, HIGHEST_SEED), metavar="N", help="of the first picture, N+1 of the next (drawn)")
     add("--size", type=size, metavar="WxH", help="pixels; the model's own size if not given")
     add("--grid", action="store_true", help="also write a contact sheet")
+    add("--show-attention", action="store_true", help="also write where each word was looked at from")
     add("--exact", action="store_true", help="one by one, each bit for bit what it is alone")
     add("--batch", type=whole(1, 10_000), default=8, metavar="N", help="pictures that are made together (8)")
 
@@ -127,6 +150,7 @@ def job_of(options: argparse.Namespace, model: Model, batch: int = 1, *, grid: b
         force=options.force,
         metadata=not options.no_metadata,
         grid=grid,
+        attention=getattr(options, "show_attention", False),
         json=options.json,
         quiet=options.quiet,
     )
@@ -169,6 +193,13 @@ def recipe_of(options: argparse.Namespace, sources: Sources) -> Recipe:
         clip_form=options.clip_form,
         experts=tuple((sources.add_model(find(name)), start, stop) for name, start, stop in options.expert or ()),
         langevin=options.langevin,
+        structure=options.structure,
+        parser=options.parser,
+        paint=tuple((phrase, _placed(where, sources), weight) for phrase, where, weight in options.paint or ()),
+        paint_strength=options.paint_strength,
+        regions=tuple((prompt, _placed(where, sources)) for prompt, where in options.region or ()),
+        region_share=options.region_share,
+        excite=tuple(options.excite or ()),
         like=None if like is None else sources.add(like),
         **followed,
     )
@@ -203,6 +234,10 @@ def check_prompts(options: argparse.Namespace, prompts: Sequence[str], count: in
     last = (options.seed or 0) + count - 1
     if last > HIGHEST_SEED:
         raise UsageError(f"the last picture's seed would be {last}, above {HIGHEST_SEED}; choose a lower --seed")
+
+
+def _placed(where: Path | Box, sources: Sources) -> Given | Box:
+    return sources.add(where) if isinstance(where, Path) else where
 
 
 def _check_lengths(*texts: str) -> None:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sfumato.cli.edits import tell_parse
 from sfumato.cli.flags import (
     add_like_flags,
     add_machine_flags,
@@ -73,6 +74,8 @@ def recipes_of(options: argparse.Namespace, shared: Recipe, prompts: Sequence[st
     """
     shown = [prompt for prompt in prompts for _ in range(options.count)]
     check_prompts(options, prompts, len(shown))
+    if options.show_parse:
+        tell_parse(shared, prompts, quiet=options.quiet)
     seed = secrets.randbits(32) if options.seed is None else options.seed
     pairs = zip(shown, guidance_of(options, len(shown)), strict=True)
     return [replace(shared, prompt=p, seed=seed + i, guidance=scale) for i, (p, scale) in enumerate(pairs)]

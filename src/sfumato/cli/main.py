@@ -21,6 +21,7 @@ _COMMANDS = {
     "redraw": ("redraw", "add_flags", "draw a picture anew after a prompt"),
     "inpaint": ("inpaint", "add_flags", "make the masked part of a picture anew"),
     "outpaint": ("inpaint", "add_border_flags", "put a border round a picture"),
+    "rewrite": ("rewrite", "add_flags", "change words of a prompt and keep the rest of its picture"),
     "invert": ("invert", "add_flags", "find the noise that a picture comes from"),
     "morph": ("morph", "add_flags", "make the pictures between two prompts or pictures"),
     "grid": ("grid", "add_flags", "compare settings on one labelled sheet"),

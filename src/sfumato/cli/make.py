@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sfumato.cli.parser import UsageError
+from sfumato.cli.edits import edits_of
 from sfumato.cli.progress import Advance
 from sfumato.cli.sources import Sources
 from sfumato.recipe import Recipe
@@ -14,8 +14,10 @@ from sfumato.recipe import Recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.attention.maps import MapRecorder
     from sfumato.checkpoints.parts import Parts
     from sfumato.core.sample import Record
+    from sfumato.encoders.text import EncodedText, TextEncoder
     from sfumato.flows.invert import Inverted
     from sfumato.flows.morph import End
     from sfumato.flows.steering import Steering
@@ -38,7 +40,29 @@ def steps_of(recipe: Recipe) -> int:
     return len(path) - 1
 
 
-def make(parts: Parts, batch: Sequence[Recipe], sources: Sources, advance: Advance) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What all pictures of a command are made with."""
+
+    parts: Parts
+    sources: Sources
+    watch: Callable[[Record], None]
+    seen: MapRecorder | None
+
+    def steering(self, batch: Sequence[Recipe], inverted: Inverted | None = None) -> Steering:
+        steer, seen = steering_of(self.parts, batch, self.sources, inverted), self.seen
+        if seen is None:
+            return steer
+
+        def recorder(encoder: TextEncoder, text: EncodedText) -> MapRecorder:
+            return seen
+
+        return replace(steer, edits=(*steer.edits, recorder))
+
+
+def make(
+    parts: Parts, batch: Sequence[Recipe], sources: Sources, advance: Advance, seen: MapRecorder | None = None
+) -> Tensor:
     """Pictures (B, 3, H, W) in [-1, 1] of recipes that differ in prompt, seed, guidance and share only.
 
     Args:
@@ -46,6 +70,7 @@ def make(parts: Parts, batch: Sequence[Recipe], sources: Sources, advance: Advan
         batch: B recipes with a size.
         sources: has the files and models that they name.
         advance: told of each step.
+        seen: gets the attention maps, after all that edits them.
 
     Raises:
         UsageError: the model lacks a part that a setting needs, or settings that do not fit together.
@@ -55,69 +80,64 @@ def make(parts: Parts, batch: Sequence[Recipe], sources: Sources, advance: Advan
     def watch(_: Record) -> None:
         advance()
 
-    if batch[0].task == "morph":
-        return _morph(parts, batch, sources, watch)
-    if batch[0].task == "generate":
-        return _generate(parts, batch, sources, watch)
-    if batch[0].task == "redraw":
-        return _redraw(parts, batch, sources, watch)
-    return _inpaint(parts, batch, sources, watch)
+    tasks = {"generate": _generate, "redraw": _redraw, "morph": _morph, "rewrite": _rewrite}
+    return tasks.get(batch[0].task, _inpaint)(_Run(parts, sources, watch, seen), batch)
 
 
-def _generate(parts: Parts, batch: Sequence[Recipe], sources: Sources, watch: Callable[[Record], None]) -> Tensor:
+def _generate(run: _Run, batch: Sequence[Recipe]) -> Tensor:
     from sfumato.flows.text_to_image import text_to_image
 
-    inverted = None if batch[0].start is None else sources.start(batch[0].start)
+    inverted = None if batch[0].start is None else run.sources.start(batch[0].start)
     return text_to_image(
-        parts,
+        run.parts,
         [recipe.prompt for recipe in batch],
         seeds=[recipe.seed for recipe in batch],
-        size=_size(batch[0]),
-        steer=steering_of(parts, batch, sources, inverted),
-        walk=_walk(batch[0], sources, inverted),
-        watch=watch,
+        size=batch[0].size,
+        steer=run.steering(batch, inverted),
+        walk=_walk(batch[0], run.sources, inverted),
+        watch=run.watch,
     )
 
 
-def _redraw(parts: Parts, batch: Sequence[Recipe], sources: Sources, watch: Callable[[Record], None]) -> Tensor:
+def _redraw(run: _Run, batch: Sequence[Recipe]) -> Tensor:
     from sfumato.flows.redraw import Redraw, redraw
 
     first = batch[0]
     assert first.picture is not None
-    mask = None if first.mask is None else sources.mask(first.mask, first.picture, _size(first))
+    mask = None if first.mask is None else run.sources.mask(first.mask, first.picture, first.size)
     return redraw(
-        parts,
-        Redraw(sources.image(first.picture, _size(first)), first.strength, mask),
+        run.parts,
+        Redraw(run.sources.image(first.picture, first.size), first.strength, mask),
         [recipe.prompt for recipe in batch],
         seeds=[recipe.seed for recipe in batch],
-        steer=steering_of(parts, batch, sources),
-        walk=_walk(first, sources),
-        watch=watch,
+        steer=run.steering(batch),
+        walk=_walk(first, run.sources),
+        watch=run.watch,
     )
 
 
-def _inpaint(parts: Parts, batch: Sequence[Recipe], sources: Sources, watch: Callable[[Record], None]) -> Tensor:
+def _inpaint(run: _Run, batch: Sequence[Recipe]) -> Tensor:
     from sfumato.flows.inpaint import Inpaint, extended, inpaint
 
     first = batch[0]
     assert first.picture is not None
-    image = sources.image(first.picture, _size(first))
+    image = run.sources.image(first.picture, first.size)
     if first.mask is None:
         image, mask = extended(image, *first.border)
     else:
-        mask = sources.mask(first.mask, first.picture, _size(first))
+        mask = run.sources.mask(first.mask, first.picture, first.size)
     return inpaint(
-        parts,
+        run.parts,
         Inpaint(image, mask, first.repaint, _STRETCH, first.paste),
         [recipe.prompt for recipe in batch],
         seeds=[recipe.seed for recipe in batch],
-        steer=steering_of(parts, batch, sources),
-        walk=_walk(first, sources),
-        watch=watch,
+        steer=run.steering(batch),
+        walk=_walk(first, run.sources),
+        watch=run.watch,
     )
 
 
-def _morph(parts: Parts, batch: Sequence[Recipe], sources: Sources, watch: Callable[[Record], None]) -> Tensor:
+def _morph(run: _Run, batch: Sequence[Recipe]) -> Tensor:
     from sfumato.flows.morph import End, Morph, morph
 
     first = batch[0]
@@ -128,16 +148,57 @@ def _morph(parts: Parts, batch: Sequence[Recipe], sources: Sources, watch: Calla
     ):
         start = None
         if given is not None:
-            start = sources.inverted(parts, given, first, prompt, _size(first)).start
+            start = run.sources.inverted(run.parts, given, first, prompt).start
         ends.append(End(prompt, seed, start))
     return morph(
-        parts,
+        run.parts,
         Morph(ends[0], ends[1], [recipe.share for recipe in batch]),
-        size=_size(first),
-        steer=steering_of(parts, batch, sources),
-        walk=_walk(first, sources),
-        watch=watch,
+        size=first.size,
+        steer=run.steering(batch),
+        walk=_walk(first, run.sources),
+        watch=run.watch,
     )
+
+
+def _rewrite(run: _Run, batch: Sequence[Recipe]) -> Tensor:
+    """Pictures of prompts rewritten from recipes of one source, whose picture is made once a seed."""
+    from sfumato.flows.rewrite import Blend, Rewrite, rewrite
+
+    first = batch[0]
+    inverted = None
+    if first.picture is not None:
+        tuned = first.guidance if first.guidance > 1 else None
+        inverted = run.sources.inverted(run.parts, first.picture, first, first.prompt, tuned)
+    given: list[Rewrite] = []
+    rows: list[Recipe] = []
+    for seed in dict.fromkeys(recipe.seed for recipe in batch):
+        own = [recipe for recipe in batch if recipe.seed == seed]
+        changed = [recipe for recipe in own if not _is_source(recipe)] or own
+        given.append(
+            Rewrite(
+                first.prompt,
+                targets=tuple(recipe.to_prompt for recipe in changed),
+                cross=first.cross,
+                self_attention=first.self_attention,
+                weights=dict(changed[0].reweight),
+                blend=Blend(changed[0].blend) if changed[0].blend else None,
+            )
+        )
+        rows += [replace(own[0], to_prompt=own[0].prompt, reweight=(), blend=()), *changed]
+    images = rewrite(
+        run.parts,
+        given,
+        seeds=list(dict.fromkeys(recipe.seed for recipe in batch)),
+        size=first.size,
+        steer=run.steering([replace(recipe, prompt=recipe.to_prompt) for recipe in rows], inverted),
+        walk=_walk(first, run.sources, inverted),
+        watch=run.watch,
+    )
+    return images[[rows.index(recipe) for recipe in batch]]
+
+
+def _is_source(recipe: Recipe) -> bool:
+    return recipe.to_prompt == recipe.prompt and not recipe.reweight
 
 
 def steering_of(parts: Parts, batch: Sequence[Recipe], sources: Sources, inverted: Inverted | None = None) -> Steering:
@@ -176,6 +237,7 @@ def asked_of(batch: Sequence[Recipe], sources: Sources, inverted: Inverted | Non
         project=first.apg,
         threshold=float(kind[2]) if kind[2] else kind[0] or None,
         experts=tuple(Expert(model, start, stop) for model, start, stop in experts),
+        edits=edits_of(first, sources),
         nulls=None if inverted is None or inverted.nulls is None else inverted.nulls,
     )
 
@@ -202,22 +264,11 @@ def followed(parts: Parts, batch: Sequence[Recipe], sources: Sources, steer: Ste
 
 def _walk(recipe: Recipe, sources: Sources, inverted: Inverted | None = None) -> Walk:
     from sfumato.flows.walk import Like, Walk
+    from sfumato.guidance.attend_and_excite import Excite
 
     like = None
     if recipe.like is not None:
-        like = Like(sources.image(recipe.like, _whole_size(recipe)), recipe.like_scale, recipe.like_until)
+        like = Like(sources.image(recipe.like, recipe.whole_size), recipe.like_scale, recipe.like_until)
+    excite = Excite(recipe.excite) if recipe.excite else None
     start = None if inverted is None else inverted.start
-    return Walk(recipe.steps, recipe.scheduler, like, recipe.langevin, start)
-
-
-def _size(recipe: Recipe) -> tuple[int, int]:
-    """Height and width of the picture inside a border."""
-    if recipe.height is None or recipe.width is None:
-        raise UsageError("the recipe names no size")
-    return recipe.height, recipe.width
-
-
-def _whole_size(recipe: Recipe) -> tuple[int, int]:
-    height, width = _size(recipe)
-    left, right, above, below = recipe.border
-    return height + above + below, width + left + right
+    return Walk(recipe.steps, recipe.scheduler, like, recipe.langevin, excite, start)

@@ -19,6 +19,7 @@ from sfumato.recipe import Recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.attention.maps import MapRecorder
     from sfumato.checkpoints.parts import Parts
 
 __all__ = ["Job", "completed", "load_parts", "render"]
@@ -36,6 +37,7 @@ class Job:
         force: whether files of the same names give way.
         metadata: whether pictures carry their recipe.
         grid: whether to write a contact sheet too.
+        attention: whether to write a sheet with the attention map of each word too.
         json: whether stdout gets one JSON object per picture.
         quiet: whether stderr gets neither progress nor file names.
         name: of the files, before their number; "" takes it from each prompt.
@@ -48,6 +50,7 @@ class Job:
     force: bool = False
     metadata: bool = True
     grid: bool = False
+    attention: bool = False
     json: bool = False
     quiet: bool = False
     name: str = ""
@@ -80,8 +83,11 @@ def render(recipes: Sequence[Recipe], job: Job, sources: Sources) -> list[Path]:
         with bar(steps_of(recipes[0]) * len(batches), "making pictures", "step", quiet=job.quiet) as advance:
             for batch in batches:
                 begun = time.perf_counter()
-                made = make(parts, batch, sources, advance)
+                seen = _recorder() if job.attention else None
+                made = make(parts, batch, sources, advance, seen)
                 writer.write(made, batch, time.perf_counter() - begun)
+                if seen is not None:
+                    writer.write_attention(made, batch, seen, parts)
                 images += [made] if job.grid else []
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"{len(writer.paths)} of {len(recipes)} pictures are finished") from error
@@ -104,11 +110,28 @@ class _Writer:
 
         for picture, recipe in zip(to_pictures(images), recipes, strict=True):
             texts = chunks(recipe) if self.job.metadata else {}
-            path = self._save(picture_bytes(picture, texts), self.job.name or slug(recipe.prompt))
+            path = self._save(picture_bytes(picture, texts), self.job.name or slug(recipe.shows))
             self.paths.append(path)
             if self.job.json:
                 emit({"path": str(path), **written(recipe), "seconds": round(seconds / len(recipes), 3)})
             say(f"{path} (seed {recipe.seed})", quiet=self.job.quiet)
+
+    def write_attention(self, images: Tensor, recipes: Sequence[Recipe], seen: MapRecorder, parts: Parts) -> None:
+        """Write for each picture of a batch (B, 3, H, W) where each word of its prompt was looked at from."""
+        import torch
+
+        from sfumato.attention.maps import maps_of_words
+        from sfumato.attention.overlay import overlay
+        from sfumato.core.sheet import table
+
+        words, maps = parts.text([recipe.shows for recipe in recipes]), seen.maps(*images.shape[-2:])
+        for index, (recipe, made) in enumerate(zip(recipes, self.paths[-len(recipes) :], strict=True)):
+            named = maps_of_words(maps, words, index)
+            image = images[index : index + 1].float().clamp(-1, 1)
+            over = overlay(image.expand(len(named), -1, -1, -1), torch.stack([shown for _, shown in named]))
+            sheet = table(torch.cat([image, over]), ["", *(word for word, _ in named)])
+            path = self._save(picture_bytes(sheet, {}), f"{made.stem}-attention")
+            say(f"{path} (attention, seed {recipe.seed})", quiet=self.job.quiet)
 
     def write_grid(self, images: Sequence[Tensor], recipes: Sequence[Recipe]) -> None:
         """Write all pictures (B, 3, H, W) on one sheet, with their prompts."""
@@ -126,6 +149,12 @@ class _Writer:
         path = save_numbered(content, self.job.folder, name, start, force=self.job.force)
         self._next[name] = int(path.stem.rpartition("-")[2]) + 1
         return path
+
+
+def _recorder() -> MapRecorder:
+    from sfumato.attention.maps import MapRecorder
+
+    return MapRecorder()
 
 
 def load_parts(model: Model, recipe: Recipe, max_rows: int | None) -> Parts:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.cli.models import Model
 from sfumato.cli.parser import UsageError
-from sfumato.recipe import Given, Recipe
+from sfumato.recipe import Box, Given, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ class Sources:
         self._files: dict[str, Path] = {}
         self._models: dict[str, Model] = {}
         self._experts: dict[str, Parts] = {}
-        self._inverted: dict[tuple[Given, str, tuple[int, int], int, str], Inverted] = {}
+        self._inverted: dict[tuple[Given, str, tuple[int, int], int, str, float | None], Inverted] = {}
 
     def add(self, path: Path) -> Given:
         """Take a file in.
@@ -101,6 +101,30 @@ class Sources:
             raise UsageError(f"the mask is {wide}x{tall} and the picture {width}x{height}; draw it on the picture")
         return (self.image(given, size).mean(1, keepdim=True) + 1) / 2
 
+    def place(self, where: Given | Box, size: tuple[int, int]) -> Tensor:
+        """Where something is to be, as a mask (1, 1, H, W) in [0, 1] for pictures of a size (height, width).
+
+        Raises:
+            UsageError: a mask of other proportions, or a box outside the picture.
+            PictureError: no picture that can be read.
+        """
+        import torch
+
+        from sfumato.core.image import open_picture
+
+        height, width = size
+        if isinstance(where, Given):
+            wide, tall = open_picture(self._files[where.digest]).size
+            if abs(wide * height - tall * width) > max(wide, tall, width, height):
+                raise UsageError(f"the mask '{where.name}' is {wide}x{tall} and the picture {width}x{height}")
+            return (self.image(where, size).mean(1, keepdim=True) + 1) / 2
+        left, top, right, bottom = where
+        if right > width or bottom > height:
+            raise UsageError(f"the box {left},{top},{right},{bottom} leaves the picture, which is {width}x{height}")
+        mask = torch.zeros(1, 1, height, width)
+        mask[..., top:bottom, left:right] = 1
+        return mask
+
     def start(self, given: Given) -> Inverted:
         """The content of a file of ``sfumato invert``.
 
@@ -111,15 +135,27 @@ class Sources:
 
         return read_start(self._files[given.digest])
 
-    def inverted(self, parts: Parts, given: Given, recipe: Recipe, prompt: str, size: tuple[int, int]) -> Inverted:
-        """The inversion of a picture of a prompt, along the path of a recipe; made once."""
-        from sfumato.flows.invert import invert
+    def inverted(
+        self, parts: Parts, given: Given, recipe: Recipe, prompt: str, null_text: float | None = None
+    ) -> Inverted:
+        """The inversion of a picture of a prompt, along the path and at the size of a recipe; made once.
+
+        Args:
+            parts: of the model.
+            given: the picture.
+            recipe: with a size.
+            prompt: what the picture shows.
+            null_text: guidance scale, > 1, that the nulls are tuned for; None: none are.
+        """
+        from sfumato.flows.invert import Inverting, invert
         from sfumato.flows.walk import Walk
 
-        key = (given, prompt, size, recipe.steps, recipe.scheduler)
+        assert recipe.height is not None and recipe.width is not None
+        key = (given, prompt, (recipe.height, recipe.width), recipe.steps, recipe.scheduler, null_text)
         if key not in self._inverted:
-            walk = Walk(recipe.steps, recipe.scheduler)
-            self._inverted[key] = invert(parts, self.image(given, size), [prompt], walk=walk)
+            image = self.image(given, (recipe.height, recipe.width))
+            walk, how = Walk(recipe.steps, recipe.scheduler), Inverting(null_text=null_text)
+            self._inverted[key] = invert(parts, image, [prompt], walk=walk, how=how)
         return self._inverted[key]
 
     def expert(self, given: Given, dtype: torch.dtype) -> Parts:

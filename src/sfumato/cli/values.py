@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.cli.words import printable
+from sfumato.recipe import Box
 
 __all__ = [
     "boolean",
@@ -18,6 +19,9 @@ __all__ = [
     "interval",
     "number",
     "numbers",
+    "painted",
+    "region",
+    "reweighted",
     "size",
     "threshold",
     "wanted_class",
@@ -180,6 +184,58 @@ def existing_file(word: str) -> Path:
     if not path.is_file():
         raise ArgumentTypeError(f"there is no file '{printable(word)}'")
     return path
+
+
+def painted(word: str) -> tuple[str, Path | Box, float]:
+    """PHRASE=WHERE or PHRASE=WHERE:WEIGHT; WHERE is a mask's file or LEFT,TOP,RIGHT,BOTTOM in pixels."""
+    phrase, equals, rest = word.partition("=")
+    where, colon, last = rest.rpartition(":")
+    try:
+        weight = number(0, 1000)(last) if colon else 1.0
+    except ArgumentTypeError:
+        where, weight = rest, 1.0
+    if not equals or not phrase.strip():
+        raise ArgumentTypeError(
+            f"needs PHRASE=MASK or PHRASE=LEFT,TOP,RIGHT,BOTTOM, such as apple=8,20,30,40, got '{printable(word)}'"
+        )
+    return phrase.strip(), _place(where if colon else rest), weight
+
+
+def region(word: str) -> tuple[str, Path | Box]:
+    """PROMPT=WHERE; WHERE is a mask's file or LEFT,TOP,RIGHT,BOTTOM in pixels."""
+    prompt, equals, where = word.partition("=")
+    if not equals or not prompt.strip():
+        raise ArgumentTypeError(
+            "needs PROMPT=MASK or PROMPT=LEFT,TOP,RIGHT,BOTTOM, such as 'a red apple=0,0,32,64', "
+            f"got '{printable(word)}'"
+        )
+    return prompt.strip(), _place(where)
+
+
+def reweighted(word: str) -> tuple[str, float]:
+    """PHRASE:FACTOR, such as blue:2."""
+    phrase, _, factor = word.rpartition(":")
+    try:
+        value = number(-1000, 1000)(factor)
+    except ArgumentTypeError:
+        value = None
+    if value is None or not phrase.strip():
+        raise ArgumentTypeError(f"needs PHRASE:FACTOR, such as blue:2, got '{printable(word)}'")
+    return phrase.strip(), value
+
+
+def _place(word: str) -> Path | Box:
+    """The file of a mask, or a box LEFT,TOP,RIGHT,BOTTOM in pixels."""
+    try:
+        sides = [whole(0, 4096)(part) for part in word.split(",")]
+    except ArgumentTypeError:
+        return existing_file(word)
+    if len(sides) != 4 or sides[0] >= sides[2] or sides[1] >= sides[3]:
+        raise ArgumentTypeError(
+            f"a box needs LEFT,TOP,RIGHT,BOTTOM with LEFT < RIGHT and TOP < BOTTOM, got '{printable(word)}'"
+        )
+    left, top, right, bottom = sides
+    return left, top, right, bottom
 
 
 def _range(low: float, high: float) -> str:

@@ -71,14 +71,20 @@ class AttentionEdit:
     rows lie in the batch, how many branches share the pass, or how often it has been called. A reduction inside an edit
     must be per image, never over B.
 
-    Shapes: B images of the branch, H heads, Q queries (grid height * width), K keys, D channels.
+    Shapes: B images of the branch, H heads, Q queries (grid height * width), K keys, D channels. An edit that is made
+    for the L tokens of a text meets K >= L keys, the first L being its own: the longest text of a pass sets K.
 
     Attributes:
         bypass: attention is the identity: rows skip scores, softmax and weights, and return the projected values of
             their own context. Self-attention only.
+        passive: it only looks, and changes nothing; a copy of its branch is made without it.
+        grows: the context stage puts further keys after the K, and the edit takes the last columns for its own; one
+            such edit a branch.
     """
 
     bypass: bool = False
+    passive: bool = False
+    grows: bool = False
 
     def active(self, level: Level) -> bool:
         """Whether the edit takes part in this forward pass; asked in Python, before it.
@@ -93,7 +99,11 @@ class AttentionEdit:
         return True
 
     def context(self, keys: Tensor, values: Tensor, site: Site) -> tuple[Tensor, Tensor]:
-        """Change what is attended to: (B, K, D) each, before projection."""
+        """Change what is attended to: (B, K, D) each, before projection.
+
+        Further keys and values may be put after the K; they are not masked, and the scores and maps that later stages
+        see get columns for them after those of the K.
+        """
         return keys, values
 
     def scores(self, scores: Tensor, site: Site, ratio: Tensor) -> Tensor:
@@ -160,8 +170,15 @@ def check_edits(edits: tuple[AttentionEdit, ...], sites: tuple[Site, ...]) -> No
         sites: the layers that a call reaches.
 
     Raises:
-        ValueError: an edit applies to no layer, or to the scores of self-attention on a grid above 64 x 64.
+        ValueError: an edit applies to no layer, or to the scores of self-attention on a grid above 64 x 64; or two
+            edits put further keys into a context.
     """
+    growing = [type(edit).__name__ for edit in edits if edit.grows]
+    if len(growing) > 1:
+        raise ValueError(
+            f"{' and '.join(growing)} both put further contexts beside the prompt's, and each takes the last ones for "
+            "its own; give a branch one of them"
+        )
     for edit in edits:
         name = type(edit).__name__
         chosen = [site for site in sites if edit.applies(site)]

@@ -83,7 +83,8 @@ class Condition:
         Returns:
             a condition for those N images.
         """
-        return self._map(lambda value: value[index])
+        chosen = index if isinstance(index, slice | Tensor) else list(index)
+        return self._map(lambda value: value[chosen])
 
     def to(self, target: torch.device | str | torch.dtype) -> Condition:
         """A copy on a device; or with tokens, vector and channels (but not extras) in a dtype."""

@@ -22,7 +22,9 @@ from torch import Tensor
 __all__ = [
     "MAX_PIXELS",
     "PictureError",
+    "area",
     "check_images",
+    "check_masks",
     "cover",
     "from_pictures",
     "open_picture",
@@ -125,6 +127,26 @@ def check_images(images: Tensor) -> Tensor:
     return images
 
 
+def check_masks(masks: Tensor, what: str) -> None:
+    """See that masks are floating numbers (B, 1, H, W) in [0, 1].
+
+    Args:
+        masks: 1 where something holds.
+        what: they are of, for the message.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if masks.ndim != 4 or masks.shape[1] != 1 or not masks.is_floating_point():
+        raise ValueError(
+            f"the mask of {what} must be floating numbers (1 or B, 1, H, W), "
+            f"got {masks.dtype} of shape {tuple(masks.shape)}"
+        )
+    low, high = masks.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"the mask of {what} must lie in [0, 1], got [{low:.4g}, {high:.4g}]")
+
+
 def resize(images: Tensor, height: int, width: int, kind: Literal["bilinear", "bicubic"] = "bilinear") -> Tensor:
     """Resize with a filter that does not alias; differentiable.
 
@@ -147,6 +169,23 @@ def resize(images: Tensor, height: int, width: int, kind: Literal["bilinear", "b
     return F.interpolate(images, (height, width), mode=kind, antialias=True, align_corners=False)
 
 
+def area(images: Tensor, height: int, width: int) -> Tensor:
+    """The mean over each cell of a grid, a pixel that lies in two cells counted by its parts; differentiable.
+
+    Args:
+        images: (B, C, H, W), any range.
+        height: cells down, >= 1.
+        width: cells across, >= 1.
+
+    Returns:
+        (B, C, height, width), within the range of the images and of the same mean.
+    """
+    down, across = (
+        _overlaps(cells, pixels, images) for cells, pixels in zip((height, width), images.shape[-2:], strict=True)
+    )
+    return down @ images @ across.T
+
+
 def cover(images: Tensor, height: int, width: int) -> Tensor:
     """Resize without distortion until both sides are covered, and cut out the middle; differentiable.
 
@@ -166,6 +205,14 @@ def cover(images: Tensor, height: int, width: int) -> Tensor:
     large = resize(images, tall, wide)
     top, left = (tall - height) // 2, (wide - width) // 2
     return large[..., top : top + height, left : left + width]
+
+
+def _overlaps(cells: int, pixels: int, like: Tensor) -> Tensor:
+    """What part of a cell each pixel takes, along one axis: (cells, pixels), rows sum to 1."""
+    edges = torch.arange(cells + 1, device=like.device, dtype=like.dtype)[:, None] * (pixels / cells)
+    starts = torch.arange(pixels, device=like.device, dtype=like.dtype)
+    common = torch.minimum(edges[1:], starts + 1) - torch.maximum(edges[:-1], starts)
+    return common.clamp(min=0) * (cells / pixels)
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:

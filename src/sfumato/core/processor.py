@@ -149,6 +149,7 @@ def _attend_edited(
         if site.kind != "self":
             raise ValueError(f"only self-attention can be bypassed, and {site.name} is {site.kind}-attention")
         return attn.to_v(values)
+    bias = _over(bias, keys.shape[1])
     if all(edit.fused() for edit in edits):
         return _attend(attn, query, keys, values, bias)
     q, k, v = _heads(attn, query, keys, values)
@@ -195,6 +196,11 @@ def _bias(attn: Any, mask: Tensor | None, context: Tensor) -> Tensor | None:
         return None
     rows, keys = context.shape[:2]
     return attn.prepare_attention_mask(mask, keys, rows).view(rows, attn.heads, -1, keys)
+
+
+def _over(bias: Tensor | None, keys: int) -> Tensor | None:
+    """The bias of K keys over more, the added ones unmasked."""
+    return bias if bias is None or bias.shape[-1] == keys else F.pad(bias, (0, keys - bias.shape[-1]))
 
 
 def _grid(size: tuple[int, int] | None, queries: int) -> tuple[int, int]:

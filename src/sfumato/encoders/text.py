@@ -18,10 +18,27 @@ from torch import Tensor
 
 from sfumato.core.condition import Condition
 
-__all__ = ["EncodedText", "Span", "TextEncoder", "TokenEncoder"]
+__all__ = ["EncodedText", "Span", "TextEncoder", "TokenEncoder", "one_each"]
 
 Span = tuple[int, int]
 """First character and the one after the last; (0, 0) for padding and the marks of beginning and end."""
+
+
+def one_each(text: str | Sequence[str], count: int, what: str) -> tuple[str, ...]:
+    """A text for each of ``count`` pictures, given as one for all or as one each.
+
+    Args:
+        text: one, or ``count`` of them.
+        count: pictures.
+        what: it is, for the message.
+
+    Raises:
+        ValueError: another number of texts.
+    """
+    texts = (text,) * count if isinstance(text, str) else tuple(text)
+    if len(texts) != count:
+        raise ValueError(f"{what} has {len(texts)} texts for {count} pictures; give one, or one a picture")
+    return texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +71,41 @@ class EncodedText:
         Raises:
             ValueError: the phrase is not there (the nearest ones are named), or lies in what was cut.
         """
-        text = self.texts[image]
-        places = [match.span() for match in _whole_words(phrase).finditer(text)] if phrase.strip() else []
+        places = self._places(phrase, image)
         if occurrence >= len(places):
-            raise ValueError(_not_found(phrase, text, len(places)))
-        first, last = places[occurrence]
-        found = [index for index, (start, end) in enumerate(self.spans[image]) if max(start, first) < min(end, last)]
-        if not found or last > len(text) - len(self.cut[image]):
+            raise ValueError(_not_found(phrase, self.texts[image], len(places)))
+        found = self._at(places[occurrence], image)
+        if not found:
             raise ValueError(f"{phrase!r} lies in the part of the text that was too long and was cut; shorten the text")
         return found
+
+    def find_all(self, phrase: str, image: int = 0) -> list[int]:
+        """The tokens of a phrase at all its places.
+
+        Args:
+            phrase: whole words of the text.
+            image: which of the B texts.
+
+        Returns:
+            indices into L, ascending; at least one. Places in what was cut are left out.
+
+        Raises:
+            ValueError: as in :meth:`find`.
+        """
+        self.find(phrase, image)
+        return sorted({token for place in self._places(phrase, image) for token in self._at(place, image)})
+
+    def _places(self, phrase: str, image: int) -> list[Span]:
+        """Where a phrase stands, in characters."""
+        found = _whole_words(phrase).finditer(self.texts[image]) if phrase.strip() else ()
+        return [match.span() for match in found]
+
+    def _at(self, place: Span, image: int) -> list[int]:
+        """The tokens of a place; none if part of it was cut."""
+        first, last = place
+        if last > len(self.texts[image]) - len(self.cut[image]):
+            return []
+        return [index for index, (start, end) in enumerate(self.spans[image]) if max(start, first) < min(end, last)]
 
 
 @dataclass(frozen=True, eq=False)

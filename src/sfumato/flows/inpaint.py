@@ -25,9 +25,10 @@ from sfumato.core.noise import Noise
 from sfumato.core.path import bumps
 from sfumato.core.sample import Record, sample
 from sfumato.core.steps import Renoising
-from sfumato.flows.steering import Steering, condition_of, steered
+from sfumato.flows.prompts import prompted
+from sfumato.flows.steering import Steering, model_of, steered
 from sfumato.flows.text_to_image import check_prompts
-from sfumato.flows.walk import Walk, after_steps, encoded, sampler_of
+from sfumato.flows.walk import Walk, after_steps, encoded, sampler_of, step_of
 from sfumato.guidance.inpaint import KeepKnown, check_mask, latent_mask
 
 __all__ = ["Inpaint", "extended", "inpaint"]
@@ -93,9 +94,11 @@ def inpaint(
     size = (given.images.shape[-2], given.images.shape[-1])
     sampler, noise = sampler_of(parts, walk), Noise(seeds)
     path = bumps(sampler.path, given.stretch, given.repaint)
-    step = Renoising(sampler.step) if given.repaint > 1 else sampler.step
     with torch.no_grad():
-        denoise = steered(parts, condition_of(parts, prompts, size), size, steer, sampler.path)
+        text = prompted(parts, prompts, size, steer.edits)
+        denoise = steered(parts, text.branch, size, steer, sampler.path)
+        step = step_of(model_of(parts, steer), walk, sampler, text)
+        step = Renoising(step) if given.repaint > 1 else step
         known = encoded(parts, given.images, len(seeds))
         keep = KeepKnown(known, latent_mask(given.mask.to(known), *known.shape[-2:]), noise.fork("known"))
         x = sampler.scale * noise.like(known)

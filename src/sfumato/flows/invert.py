@@ -20,7 +20,7 @@ from sfumato.checkpoints.parts import Parts
 from sfumato.core.branch import Branch, Guided
 from sfumato.core.noise import Noise
 from sfumato.core.sample import Record, sample
-from sfumato.flows.steering import condition_of, null_of
+from sfumato.flows.prompts import condition_of, null_of
 from sfumato.flows.walk import Walk, encoded, sampler_of
 from sfumato.guidance.inversion import Inversion, Variant
 from sfumato.guidance.null_text import NullText
@@ -88,7 +88,8 @@ def invert(
     """
     if isinstance(prompts, str) or len(prompts) == 0:
         raise ValueError("needs a list of prompts, one a picture")
-    if walk.scheduler != "ddim" or walk.like is not None or walk.langevin or walk.start is not None:
+    beside = (walk.like, walk.langevin or None, walk.excite, walk.start)
+    if walk.scheduler != "ddim" or any(each is not None for each in beside):
         raise ValueError("inversion follows the deterministic 'ddim' sampler and nothing beside it")
     count, size = len(prompts), (images.shape[-2], images.shape[-1])
     path = sampler_of(parts, walk).path

@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 
 from sfumato.checkpoints.parts import Parts
+from sfumato.core.branch import Branch
 from sfumato.core.condition import Condition
 from sfumato.core.noise import Noise
 from sfumato.core.sample import Record, sample
-from sfumato.flows.steering import Steering, condition_of, steered
+from sfumato.flows.prompts import condition_of
+from sfumato.flows.steering import Steering, steered
 from sfumato.flows.walk import Walk, after_steps, sampler_of
 from sfumato.guidance.interpolation import lerp_conditions, slerp
 
@@ -94,6 +96,8 @@ def morph(
     """
     if walk.start is not None:
         raise ValueError("a morph begins at its two ends; give a start from an inversion to one of them")
+    if steer.edits or walk.excite is not None:
+        raise ValueError("between two prompts there are no words whose attention could be edited")
     size = size or parts.size
     sampler, noise = sampler_of(parts, walk), Noise([given.first.seed] * len(given.shares))
     ends = (given.first, given.second)
@@ -101,7 +105,9 @@ def morph(
         starts = [_start(parts, end, sampler.scale, size) for end in ends]
         texts = [condition_of(parts, [end.prompt], size) for end in ends]
         x = torch.cat([slerp(starts[0], starts[1], share) for share in given.shares])
-        text = Condition.cat([lerp_conditions(texts[0], texts[1], share) for share in given.shares])
+        text = Branch(
+            Condition.cat([lerp_conditions(texts[0], texts[1], share) for share in given.shares]), name="text"
+        )
         denoise = steered(parts, text, size, steer, sampler.path)
         after = after_steps(parts, walk, noise)
         return parts.codec.decode(sample(denoise, x, sampler.path, sampler.step, noise=noise, after=after, watch=watch))

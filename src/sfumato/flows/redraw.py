@@ -27,9 +27,10 @@ from sfumato.core.noise import Noise
 from sfumato.core.path import suffix
 from sfumato.core.predict import noised
 from sfumato.core.sample import Record, sample
-from sfumato.flows.steering import Steering, condition_of, steered
+from sfumato.flows.prompts import prompted
+from sfumato.flows.steering import Steering, model_of, steered
 from sfumato.flows.text_to_image import check_prompts
-from sfumato.flows.walk import Walk, after_steps, encoded, sampler_of
+from sfumato.flows.walk import Walk, after_steps, encoded, sampler_of, step_of
 from sfumato.guidance.inpaint import KeepKnown, check_mask, latent_mask
 
 __all__ = ["Redraw", "redraw"]
@@ -93,11 +94,13 @@ def redraw(
     sampler, noise = sampler_of(parts, walk), Noise(seeds)
     path = suffix(sampler.path, given.strength)
     with torch.no_grad():
-        denoise = steered(parts, condition_of(parts, prompts, size), size, steer, sampler.path)
+        text = prompted(parts, prompts, size, steer.edits)
+        denoise = steered(parts, text.branch, size, steer, sampler.path)
         known = encoded(parts, given.images, len(seeds))
         x = noised(known, noise.like(known), path[0])
         after = after_steps(parts, walk, noise)
         if given.mask is not None:
             mask = latent_mask(given.mask.to(known), *known.shape[-2:])
             after = (*after, KeepKnown(known, mask, noise.fork("known")))
-        return parts.codec.decode(sample(denoise, x, path, sampler.step, noise=noise, after=after, watch=watch))
+        step = step_of(model_of(parts, steer), walk, sampler, text)
+        return parts.codec.decode(sample(denoise, x, path, step, noise=noise, after=after, watch=watch))

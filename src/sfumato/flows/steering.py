@@ -1,7 +1,8 @@
 """Steering: what is asked of the denoiser, and the denoiser that it makes of a checkpoint and prompts.
 
-Places 3 and 4 of the design, in the one order in which they compose, inside out:
+Places 2, 3 and 4 of the design, in the one order in which they compose, inside out:
 
+    edits      of the attention to the prompts, in the order given; the null and further concepts have none
     mix        none + g (text - none) + sum of g w_i (concept_i - none) + p (text - perturbed)
     guided     the mix as it is; or rescaled; or projected
     scores     + sigma^2 / alpha * scale * gradient, of each score of x and of each score of the estimate
@@ -29,6 +30,8 @@ from sfumato.core.condition import Condition
 from sfumato.core.level import Level
 from sfumato.core.model import Model
 from sfumato.core.steps import Denoiser
+from sfumato.encoders.text import one_each
+from sfumato.flows.prompts import EditOfWords, condition_of, null_of
 from sfumato.guidance.classifier import ClassifierGuided, LogProbability
 from sfumato.guidance.classifier_free import in_interval
 from sfumato.guidance.clip import EstimateGuided
@@ -40,7 +43,13 @@ from sfumato.guidance.projected import Projected
 from sfumato.guidance.rescale import Rescaled
 from sfumato.guidance.threshold import Thresholded
 
-__all__ = ["Concept", "Expert", "Steering", "condition_of", "null_of", "steered"]
+__all__ = [
+    "Concept",
+    "Expert",
+    "Steering",
+    "model_of",
+    "steered",
+]
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,7 @@ class Steering:
         estimate_scores: of x0, each with its scale: encoders of clean pictures, through the network.
         threshold: a quantile in (0, 1] for dynamic thresholding, "static" for clipping, None for neither.
         experts: other models for parts of the path.
+        edits: of the attention to the prompts, in the order in which each stage runs them.
         nulls: tokens (B or 1, L, D) of the null for each step, from null-text inversion; None: the null, or negative.
 
     Raises:
@@ -112,6 +122,7 @@ class Steering:
     estimate_scores: tuple[tuple[Callable[[Tensor], Tensor], float], ...] = ()
     threshold: float | str | None = None
     experts: tuple[Expert, ...] = ()
+    edits: tuple[EditOfWords, ...] = ()
     nulls: tuple[Tensor, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -147,14 +158,12 @@ def _is_threshold(value: float | str | None) -> bool:
     return value in (None, "static") if isinstance(value, str | None) else 0 < value <= 1
 
 
-def steered(
-    parts: Parts, text: Condition, size: tuple[int, int], steer: Steering, path: Sequence[Level] = ()
-) -> Denoiser:
-    """The denoiser that a checkpoint, a condition and steering make.
+def steered(parts: Parts, text: Branch, size: tuple[int, int], steer: Steering, path: Sequence[Level] = ()) -> Denoiser:
+    """The denoiser that a checkpoint, a branch and steering make.
 
     Args:
         parts: a loaded checkpoint.
-        text: of B pictures, from :func:`condition_of` as a rule.
+        text: what is wanted of B pictures, from :func:`prompted` as a rule, with its edits.
         size: height and width of the pictures, in pixels.
         steer: what is asked.
         path: that the nulls were tuned on; needed with ``steer.nulls`` only.
@@ -170,8 +179,7 @@ def steered(
             "thresholding keeps pixels in their range, and this is a model of latents, which have none; "
             "use rescale for strong guidance"
         )
-    branch = Branch(text, name="text")
-    denoise = _guided(parts, _model(parts, steer), branch, _mix(parts, branch, size, steer, path), steer)
+    denoise = _guided(parts, model_of(parts, steer), text, _mix(parts, text, size, steer, path), steer)
     for score, scale in steer.scores:
         denoise = ClassifierGuided(denoise, score, scale)
     for estimate_score, scale in steer.estimate_scores:
@@ -181,26 +189,8 @@ def steered(
     return Thresholded(denoise, None if isinstance(steer.threshold, str) else steer.threshold)
 
 
-def condition_of(parts: Parts, prompts: Sequence[str], size: tuple[int, int]) -> Condition:
-    """The condition of prompts for pictures of a size (height, width), for networks that are told it."""
-    return _told_size(parts, parts.text(prompts).condition, size)
-
-
-def null_of(parts: Parts, count: int, size: tuple[int, int], negative: str = "") -> Condition:
-    """The null, or a negative prompt in its place, for ``count`` pictures of a size (height, width)."""
-    condition = parts.text([negative]).condition.rows([0] * count) if negative else parts.text.null(count)
-    return _told_size(parts, condition, size)
-
-
-def _told_size(parts: Parts, condition: Condition, size: tuple[int, int]) -> Condition:
-    if not parts.network.sized:
-        return condition
-    height, width = size
-    told = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=parts.device)
-    return condition.replace(extras={**condition.extras, "size": told.repeat(condition.count or 1, 1)})
-
-
-def _model(parts: Parts, steer: Steering) -> Model:
+def model_of(parts: Parts, steer: Steering) -> Model:
+    """The checkpoint's model; with experts, all of them as one."""
     if not steer.experts:
         return parts.model
     models = (parts.model, *(each.model for each in steer.experts))
@@ -235,11 +225,7 @@ def _of_each(tokens: Tensor, count: int) -> Tensor:
 def _of_concept(parts: Parts, concept: Concept, count: int, size: tuple[int, int]) -> Condition:
     if isinstance(concept.prompt, str):
         return condition_of(parts, [concept.prompt], size).rows([0] * count)
-    if len(concept.prompt) != count:
-        raise ValueError(
-            f"a concept has {len(concept.prompt)} prompts for {count} pictures; give one, or one a picture"
-        )
-    return condition_of(parts, concept.prompt, size)
+    return condition_of(parts, one_each(concept.prompt, count, "a concept"), size)
 
 
 def _scale(guidance: float | tuple[float, ...], count: int) -> Weight:

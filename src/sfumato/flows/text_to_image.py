@@ -19,8 +19,9 @@ from torch import Tensor
 from sfumato.checkpoints.parts import Parts
 from sfumato.core.noise import Noise
 from sfumato.core.sample import Record, sample
-from sfumato.flows.steering import Steering, condition_of, steered
-from sfumato.flows.walk import Walk, after_steps, sampler_of, start_of
+from sfumato.flows.prompts import prompted
+from sfumato.flows.steering import Steering, model_of, steered
+from sfumato.flows.walk import Walk, after_steps, sampler_of, start_of, step_of
 
 __all__ = ["check_prompts", "text_to_image"]
 
@@ -56,10 +57,11 @@ def text_to_image(
     size = size or parts.size
     sampler, noise = sampler_of(parts, walk), Noise(seeds)
     with torch.no_grad():
-        denoise = steered(parts, condition_of(parts, prompts, size), size, steer, sampler.path)
+        text = prompted(parts, prompts, size, steer.edits)
+        denoise = steered(parts, text.branch, size, steer, sampler.path)
         x = start_of(parts, walk, sampler.scale, noise, size)
-        after = after_steps(parts, walk, noise)
-        x0 = sample(denoise, x, sampler.path, sampler.step, noise=noise, after=after, watch=watch)
+        step, after = step_of(model_of(parts, steer), walk, sampler, text), after_steps(parts, walk, noise)
+        x0 = sample(denoise, x, sampler.path, step, noise=noise, after=after, watch=watch)
         return parts.codec.decode(x0)
 
 

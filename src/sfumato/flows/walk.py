@@ -1,11 +1,12 @@
 """Walk: how x goes from level to level, and what is done to it after each step.
 
-Place 5 of the design, for flows: the sampler by name, Langevin correction of it, and a picture whose coarse shapes are
-followed (ILVR). Where a walk begins and what else is kept is each flow's own business.
+Place 5 of the design, for flows: the sampler by name, Langevin correction of it, words that no picture may neglect
+(attend-and-excite), and a picture whose coarse shapes are followed (ILVR). Where a walk begins and what else is kept is
+each flow's own business.
 
-Papers: ``sfumato.samplers``, ``sfumato.guidance.langevin`` and ``sfumato.guidance.ilvr`` (Choi et al., 2021,
-    arXiv:2108.02938) name them.
-Forwards per step: 1 (2 with ``heun``), and ``langevin`` more.
+Papers: ``sfumato.samplers``, ``sfumato.guidance.langevin``, ``sfumato.guidance.attend_and_excite`` and
+    ``sfumato.guidance.ilvr`` (Choi et al., 2021, arXiv:2108.02938) name them.
+Forwards per step: 1 (2 with ``heun``), ``langevin`` more, and those of ``excite``.
 """
 
 from __future__ import annotations
@@ -15,17 +16,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sfumato.attention.maps import attention_to
 from sfumato.checkpoints.parts import Parts
 from sfumato.core.image import check_images
+from sfumato.core.model import Model
 from sfumato.core.noise import Noise
 from sfumato.core.sample import AfterStep
+from sfumato.core.steps import Step
+from sfumato.flows.prompts import Prompted
+from sfumato.guidance.attend_and_excite import Excite
 from sfumato.guidance.ilvr import Ilvr
 from sfumato.guidance.langevin import Langevin
 from sfumato.samplers.diffusers_scheduler import DiffusersStep
 from sfumato.samplers.names import named_sampler
 from sfumato.samplers.sampler import Sampler
 
-__all__ = ["Like", "Walk", "after_steps", "encoded", "sampler_of", "start_of"]
+__all__ = ["Like", "Walk", "after_steps", "encoded", "sampler_of", "start_of", "step_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +58,7 @@ class Walk:
         scheduler: a short name (``sfumato.samplers.names.SHORT_NAMES``) or a class name of diffusers.
         like: a picture to follow; None: none.
         langevin: Langevin steps after each step, >= 0, which bring compositions nearer to their product.
+        excite: words that shall get attention; None: none.
         start: x (B or 1, C, h, w) at the first level of the path, from an inversion; None: noise of the seeds.
 
     Raises:
@@ -62,6 +69,7 @@ class Walk:
     scheduler: str = "ddim"
     like: Like | None = None
     langevin: int = 0
+    excite: Excite | None = None
     start: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -78,9 +86,32 @@ def sampler_of(parts: Parts, walk: Walk) -> Sampler:
     sampler = named_sampler(walk.scheduler, parts.scheduler, walk.steps)
     if not walk.langevin:
         return sampler
-    if isinstance(sampler.step, DiffusersStep) and sampler.step.looks_twice:
-        raise ValueError(f"{walk.scheduler} looks twice a step, and Langevin steps between its looks would mislead it")
+    _refuse_two_looks(sampler.step, walk, "Langevin steps")
     return replace(sampler, step=Langevin(sampler.step, walk.langevin))
+
+
+def step_of(model: Model, walk: Walk, sampler: Sampler, text: Prompted) -> Step:
+    """The sampler's step, which first sees that no word is neglected if a walk asks for it.
+
+    Args:
+        model: whose attention is meant.
+        walk: how.
+        sampler: of the walk.
+        text: the prompts, with the edits of their attention.
+
+    Raises:
+        ValueError: a phrase that a prompt does not have, or a scheduler that looks twice a step.
+    """
+    if walk.excite is None:
+        return sampler.step
+    _refuse_two_looks(sampler.step, walk, "moves of attend-and-excite")
+    return walk.excite.over(sampler.step, attention_to(model, text.branch, text.words, walk.excite.phrases))
+
+
+def _refuse_two_looks(step: Step, walk: Walk, what: str) -> None:
+    inner = step.step if isinstance(step, Langevin) else step
+    if isinstance(inner, DiffusersStep) and inner.looks_twice:
+        raise ValueError(f"{walk.scheduler} looks twice a step, and {what} between its looks would mislead it")
 
 
 def start_of(parts: Parts, walk: Walk, scale: float, noise: Noise, size: tuple[int, int]) -> Tensor:

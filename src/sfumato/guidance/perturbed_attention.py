@@ -7,7 +7,8 @@ estimate of the same texture and a worse structure; what separates the two is st
     x0 = none + w * (text - none) + scale * (text - perturbed)                 with classifier-free guidance
 
 The second line is the first one's term added to another mix. The perturbed branch has the same condition as ``text``,
-and its other edits. Combines with: other mixes, by adding the term; any edit; any wrapper.
+and its other edits, but for those that only look.
+Combines with: other mixes, by adding the term; any edit; any wrapper.
 Forwards per step: 1; one branch more.
 """
 
@@ -36,6 +37,7 @@ def perturbation(text: Branch, perturb: AttentionEdit, scale: Weight) -> Callabl
     Paper: Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance (Ahn et al., 2024), arXiv:2403.17377,
         equations 13 and 16.
     """
-    perturbed = replace(text, edits=(*text.edits, perturb), name=f"perturbed({text!r})")
+    edits = tuple(edit for edit in text.edits if not edit.passive)
+    perturbed = replace(text, edits=(*edits, perturb), name=f"perturbed({text!r})")
     term = scale * (text - perturbed)
     return lambda mix: mix + term

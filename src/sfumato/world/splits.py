@@ -6,7 +6,7 @@ ceiling of what it can say of a generated one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -30,6 +30,7 @@ __all__ = [
     "evaluation_prompts",
     "is_held_out_pair",
     "is_held_out_together",
+    "pair_prompts",
 ]
 
 Part = Literal["plain", "styled", "seen colour", "unseen colour", "seen pair", "unseen pair"]
@@ -71,10 +72,28 @@ def evaluation_prompts(world: World, count: int = 500) -> tuple[EvaluationPrompt
     Raises:
         ValueError: the world is too small for so many different prompts.
     """
-    random = np.random.default_rng(_SEED)
+    return _new_prompts(world, count, _MIX, _SEED)
+
+
+def pair_prompts(world: World, count: int, part: Literal["seen pair", "unseen pair"]) -> tuple[EvaluationPrompt, ...]:
+    """Fixed prompts of two coloured things, all different; the first n of a longer list are the list of length n.
+
+    Args:
+        world: the same cache gives the same prompts.
+        count: how many, >= 1.
+        part: whether training ever shows the two together.
+
+    Raises:
+        ValueError: the world is too small for so many different prompts.
+    """
+    return _new_prompts(world, count, (part,), _SEED + 1)
+
+
+def _new_prompts(world: World, count: int, mix: Sequence[Part], seed: int) -> tuple[EvaluationPrompt, ...]:
+    random = np.random.default_rng(seed)
     prompts: dict[str, EvaluationPrompt] = {}
     for number in range(count):
-        prompt = _new_prompt(world, _MIX[number % len(_MIX)], random, prompts)
+        prompt = _new_prompt(world, mix[number % len(mix)], random, prompts)
         prompts[prompt.text] = prompt
     return tuple(prompts.values())
 

@@ -1,0 +1,1 @@
+"""Phrases of prompts, as spans of characters; imports nothing of the package."""
