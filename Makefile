@@ -36,6 +36,9 @@ docs: $(VENV)/.docs
 results: $(VENV)/.dev bench
 	$(BIN)/sfumato evaluate --output docs/results --card
 	$(BIN)/python benchmarks/steering.py --write
+	$(BIN)/python benchmarks/edits_cost.py --write
+	$(BIN)/python benchmarks/binding.py $(if $(CC500),--cc500 $(CC500)) --write
+	$(BIN)/python benchmarks/placing.py --write
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/sampling_loop.py --write $(BENCH)

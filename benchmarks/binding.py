@@ -199,21 +199,21 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, metavar="N", help="prompts of a set (200)")
     parser.add_argument("--seeds", type=int, default=4, metavar="N", help="pictures of each prompt (4)")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="sampling steps (10)")
-    parser.add_argument("--methods", metavar="NAME,NAME", help="some of them only")
+    parser.add_argument("--method", choices=tuple(METHODS), action="append", help="only this one; repeatable (all)")
     parser.add_argument("--model", default="emoji", metavar="PATH", help="a model (emoji)")
     parser.add_argument("--cc500", type=Path, metavar="FILE", help="CC-500.txt of the authors' repository")
     parser.add_argument("--write", action="store_true", help="write the tables and sheets to docs/results")
     options = parser.parse_args()
     torch.set_num_threads(usable_threads())
     bench = Bench(options.model, options.count, options.seeds, options.steps, options.cc500)
-    for name in options.sets or list(bench.sets):
+    for name in options.sets or bench.sets:
         report_set(bench, name, options)
 
 
 def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
     """One set's table and sheet."""
     pairs = bench.sets[name]
-    chosen = options.methods.split(",") if options.methods else list(METHODS)
+    chosen = options.method or list(METHODS)
     real, there = drawn(open_world(), pairs)
     with torch.no_grad():
         codec = torch.cat([bench.parts.codec.decode(bench.parts.codec.encode(part)) for part in real.split(_BATCH)])

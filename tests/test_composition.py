@@ -155,7 +155,7 @@ REFUSED: Mapping[tuple[str, str], str] = {
     ("projected", "rescaled"): "rescale and project both change the size of what guidance adds",
     ("negative prompt", "tuned nulls"): "tuned nulls stand where a negative prompt would",
     ("interval", "tuned nulls"): "and at every step; leave negative and interval out",
-    ("conjunction", "regions"): "both put further contexts beside the prompt's",
+    ("conjunction", "regions"): "put further contexts beside the prompt's",
 }
 """Those of ``PAIRS``, guidance with guidance, that make no sense, and why."""
 

@@ -14,16 +14,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import sfumato
+from sfumato.attention.maps import MapRecorder, maps_of_words
+from sfumato.attention.overlay import overlay
+from sfumato.attention.paint_with_words import Painted, PaintWithWords
+from sfumato.attention.regions import Region, Regions
+from sfumato.attention.structure import Structure
 from sfumato.checkpoints.load import load_guide, load_pictures
 from sfumato.core.sheet import grid, table
 from sfumato.encoders.image import sentences
 from sfumato.flows.inpaint import Inpaint, extended, inpaint
 from sfumato.flows.invert import Inverting, invert
 from sfumato.flows.morph import End, Morph, morph
+from sfumato.flows.prompts import EditOfWords
 from sfumato.flows.redraw import Redraw, redraw
+from sfumato.flows.rewrite import Rewrite, rewrite
 from sfumato.flows.steering import Concept
 from sfumato.flows.walk import Like
+from sfumato.guidance.attend_and_excite import Excite
 from sfumato.guidance.clip import CleanSimilarity, NoisySimilarity
+from sfumato.language.parse import named_parser
 from sfumato.machine import usable_threads
 from sfumato.networks.guide import log_probability
 
@@ -183,6 +192,94 @@ def morphs() -> Sheet:
     return images, [f"{share:.2f}" for share in shares], [f"{a} / {b}" for a, b in rows]
 
 
+PAIR, HALVES = "a red car and a blue bird", ("a red car", "a blue bird")
+"""What the pages of attention edits show."""
+
+
+def halves() -> tuple[Tensor, Tensor]:
+    """Masks of the left and the right half."""
+    left = torch.zeros(1, 1, 64, 64)
+    left[..., :32] = 1
+    return left, 1 - left
+
+
+def edited(prompts: Sequence[str], ways: Mapping[str, tuple[EditOfWords, ...]], seed: int = 3) -> Sheet:
+    """A row a prompt, a column a way."""
+    images = [made(prompt, seed, edits=edits) for prompt in prompts for edits in ways.values()]
+    return images, list(ways), prompts
+
+
+def structure() -> Sheet:
+    find = named_parser("rules").phrases
+    ways = {name: (Structure(find, name),) for name in ("average", "conjunction")}
+    return edited((PAIR, "a yellow star and a green tree", "a purple hat and an orange fish"), {"plain": (), **ways})
+
+
+def regions() -> Sheet:
+    """Against the order of the words."""
+    left, right = halves()
+    images: list[Tensor] = []
+    for seed in (3, 4):
+        images.append(made(PAIR, seed))
+        for share in (0.4, 0.6, 0.8, 1.0):
+            bound = Regions((Region(HALVES[1], left), Region(HALVES[0], right)), share)
+            images.append(made(PAIR, seed, edits=(bound,)))
+    return images, ["plain", *(f"share {share:g}" for share in (0.4, 0.6, 0.8, 1.0))], ["bird left, seed 3", "seed 4"]
+
+
+def painting() -> Sheet:
+    """Against the order of the words."""
+    left, right = halves()
+    images: list[Tensor] = []
+    rows = {PAIR: HALVES, "a yellow star and a green tree": ("a yellow star", "a green tree")}
+    for prompt, (first, second) in rows.items():
+        images.append(made(prompt, 3))
+        for strength in (0.2, 0.4, 0.6, 0.8):
+            paint = PaintWithWords((Painted(second, left), Painted(first, right)), strength)
+            images.append(made(prompt, 3, edits=(paint,)))
+    return images, ["plain", *(f"strength {s:g}" for s in (0.2, 0.4, 0.6, 0.8))], [f"{p}, swapped" for p in rows]
+
+
+def rewriting() -> Sheet:
+    rows = {
+        "a red car": ("a blue car", "a red house", "a red car with a hat"),
+        "a cat face": ("a dog face", "a green cat face", "a crying cat face"),
+        PAIR: ("a red car and a green bird", "a yellow car and a blue bird", "a red bus and a blue bird"),
+    }
+    images: list[Tensor] = []
+    for source, targets in rows.items():
+        images += list(rewrite(PARTS, [Rewrite(source, targets)], seeds=[3], walk=WALK).split(1))
+        images.append(made(targets[0], 4))
+    return (
+        images,
+        ("source", "first", "second", "third", "first, another seed"),
+        [": ".join((s, "; ".join(t))) for s, t in rows.items()],
+    )
+
+
+def exciting() -> Sheet:
+    rows = {
+        PAIR: ("car", "bird"),
+        "a cat face and a red hat": ("cat", "hat"),
+        "a dog face and a green apple": ("dog", "apple"),
+    }
+    images: list[Tensor] = []
+    for prompt, words in rows.items():
+        for seed in (3, 4):
+            images += [made(prompt, seed), made(prompt, seed, sfumato.Walk(20, excite=Excite(words)))]
+    return images, ("plain, seed 3", "excited", "plain, seed 4", "excited"), list(rows)
+
+
+def looking() -> Sheet:
+    images: list[Tensor] = []
+    for prompt in (PAIR, "a cat face above a green tree"):
+        recorder = MapRecorder()
+        image = made(prompt, 3, edits=(lambda encoder, text, seen=recorder: seen,))
+        named = maps_of_words(recorder.maps(64, 64), PARTS.text([prompt]))
+        images += [image, *overlay(image.expand(len(named), -1, -1, -1), torch.stack([m for _, m in named])).split(1)]
+    return images, ("", *(f"word {number}" for number in range(1, 8))), (PAIR, "a cat face above a green tree")
+
+
 SHEETS: Mapping[str, Callable[[], Sheet]] = {
     "composable": composable,
     "classifier_guidance": classifier_guidance,
@@ -194,6 +291,12 @@ SHEETS: Mapping[str, Callable[[], Sheet]] = {
     "inpaint": inpainting,
     "inversion": inversion,
     "morph": morphs,
+    "structure": structure,
+    "regions": regions,
+    "paint_with_words": painting,
+    "prompt_to_prompt": rewriting,
+    "attend_and_excite": exciting,
+    "attention_maps": looking,
 }
 
 

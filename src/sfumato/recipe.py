@@ -123,7 +123,7 @@ class Recipe:
     structure: str = ""
     parser: str = "rules"
     paint: tuple[tuple[str, Given | Box, float], ...] = ()
-    paint_strength: float = 0.5
+    paint_strength: float = 0.4
     regions: tuple[tuple[str, Given | Box], ...] = ()
     region_share: float = 0.8
     excite: tuple[str, ...] = ()

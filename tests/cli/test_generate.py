@@ -3,34 +3,17 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 import sfumato as library
-from sfumato.core.image import from_pictures, open_picture, to_pictures
+from sfumato.core.image import open_picture, to_pictures
 from sfumato.metadata import from_chunks
 from sfumato.png_text import read_text_chunks
-from tests.cli.conftest import Typed, spawn
+from tests.cli.conftest import Typed, pixels, spawn
 
 KEYWORDS = frozenset({"sfumato", "parameters"})
-
-
-@pytest.fixture
-def generate(sfumato: Typed, sd1: Path, tmp_path: Path) -> Typed:
-    """``sfumato generate`` with the tiny model, two steps and one thread, into a folder of the test."""
-
-    def run(*words: object) -> Any:
-        flags = ["--model", sd1, "--steps", 2, "--threads", 1, "--dtype", "float32", "-o", tmp_path]
-        return sfumato("generate", *flags, *words)
-
-    return run
-
-
-def pixels(path: Path) -> torch.Tensor:
-    return from_pictures([open_picture(path)])
 
 
 def names(folder: Path) -> list[str]:

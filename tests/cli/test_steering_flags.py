@@ -10,11 +10,10 @@ import pytest
 import torch
 
 import sfumato as library
-from sfumato.core.image import from_pictures, open_picture
 from sfumato.flows.steering import Concept, Expert
 from sfumato.metadata import from_chunks
 from sfumato.png_text import read_text_chunks
-from tests.cli.conftest import Typed
+from tests.cli.conftest import Typed, pixels
 
 CASES: dict[str, tuple[tuple[object, ...], dict[str, Any], dict[str, Any]]] = {
     "and": (
@@ -27,21 +26,6 @@ CASES: dict[str, tuple[tuple[object, ...], dict[str, Any], dict[str, Any]]] = {
     "langevin": (("--langevin", 2), {}, {"langevin": 2}),
     "guidance": (("--guidance", 7), {"guidance": 7.0}, {}),
 }
-
-
-@pytest.fixture
-def generate(sfumato: Typed, sd1: Path, tmp_path: Path) -> Typed:
-    """``sfumato generate`` with the tiny model, two steps and one thread."""
-
-    def run(*words: object) -> Any:
-        flags = ["--model", sd1, "--steps", 2, "--threads", 1, "--dtype", "float32", "-o", tmp_path]
-        return sfumato("generate", *flags, *words)
-
-    return run
-
-
-def pixels(path: Path) -> torch.Tensor:
-    return from_pictures([open_picture(path)])
 
 
 @pytest.mark.parametrize("case", CASES)

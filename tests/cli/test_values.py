@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ from sfumato.cli.values import (
     interval,
     number,
     numbers,
+    painted,
+    region,
+    reweighted,
     size,
     threshold,
     wanted_class,
@@ -46,6 +50,15 @@ from sfumato.cli.values import (
         (expert, "a@b/model@0.0-0.3", ("a@b/model", 0.0, 0.3)),
         (border, "8", (8, 8, 8, 8)),
         (border, "1,2,3,0", (1, 2, 3, 0)),
+        (painted, "hat=0,8,16,32", ("hat", (0, 8, 16, 32), 1.0)),
+        (painted, " a red hat = 0, 8, 16, 32 :1.5", ("a red hat", (0, 8, 16, 32), 1.5)),
+        (painted, "hat=0,8,16,32:0", ("hat", (0, 8, 16, 32), 0.0)),
+        (painted, f"hat={__file__}", ("hat", Path(__file__), 1.0)),
+        (painted, f"hat={__file__}:2", ("hat", Path(__file__), 2.0)),
+        (region, "a red hat, 3:4=0,0,16,32", ("a red hat, 3:4", (0, 0, 16, 32))),
+        (region, f"a hat={__file__}", ("a hat", Path(__file__))),
+        (reweighted, "blue:2", ("blue", 2.0)),
+        (reweighted, "a 3:4 photo:-0.5", ("a 3:4 photo", -0.5)),
     ],
 )
 def test_right_words(convert: Callable[[str], Any], word: str, value: Any) -> None:
@@ -67,6 +80,9 @@ def test_right_words(convert: Callable[[str], Any], word: str, value: Any) -> No
         (wanted_class, ["rocket", "=rocket", "concept=", "concept=rocket:", "concept=rocket:-1", "concept=rocket:x"]),
         (expert, ["model", "model@0.5", "model@0.5-0.5", "@0-1", "model@0-2", "model@a-b"]),
         (border, ["", "0", "0,0,0,0", "1,2", "-1", "1.5"]),
+        (painted, ["", "hat", "=0,0,8,8", " =0,0,8,8", "hat=0,0,8", "hat=8,0,8,8", "hat=0,8,8,2", "hat=0,0,8,8,8:1"]),
+        (region, ["", "a hat", "=0,0,8,8", " =0,0,8,8", "a hat=8", "a hat=8,0,0,8"]),
+        (reweighted, ["", "blue", "blue:", ":2", " :2", "blue:much", "blue:nan", "blue:1e9"]),
     ],
 )
 def test_wrong_words_get_a_sentence(convert: Callable[[str], Any], words: list[str]) -> None:
@@ -79,3 +95,11 @@ def test_a_file_must_be_there() -> None:
     assert existing_file(__file__).name == "test_values.py"
     with pytest.raises(ArgumentTypeError, match="there is no file 'nowhere.png'"):
         existing_file("nowhere.png")
+
+
+@pytest.mark.parametrize("where", ["nowhere.png", "", "0,0,8,8.5", "-1,0,8,8", "0,0,8,9999", "0,0,8,8:-1", "0,0,8,8:"])
+def test_what_is_no_box_is_the_file_of_a_mask(where: str) -> None:
+    for convert in (painted, region):
+        with pytest.raises(ArgumentTypeError) as told:
+            convert(f"hat={where}")
+        assert str(told.value).startswith(f"there is no file '{where}'; give a mask's file or LEFT,TOP,RIGHT,BOTTOM")

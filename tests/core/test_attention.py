@@ -168,7 +168,7 @@ def test_a_context_may_grow_and_what_is_added_is_not_masked(others: tuple[Attent
     lacking = Branch(text.condition.replace(token_mask=mask))
     found, without = model(start(), LEVEL, [masked, lacking])
     assert (found - without).abs().max() > 1e-6
-    with pytest.raises(ValueError, match="Append and Append both put further contexts"):
+    with pytest.raises(ValueError, match=r"2 edits \(Append, Append\) put further contexts"):
         model(start(), LEVEL, [Branch(text.condition, (Append(), Append()))])
 
 

@@ -19,7 +19,7 @@ from sfumato.cli.progress import emit, say
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import whole
 from sfumato.metadata import written
-from sfumato.recipe import Recipe
+from sfumato.recipe import Box, Recipe
 
 if TYPE_CHECKING:
     from sfumato.checkpoints.parts import Parts
@@ -53,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
     recipe = recipe_of(options, sources)
     if len(options.guidance) > 1:
         raise UsageError("--guidance of an evaluation is one scale")
+    if options.show_parse:
+        raise UsageError("--show-parse tells of prompts that you give, and an evaluation has its own; leave it out")
     if options.card and not (model.folder / "training.json").is_file():
         raise UsageError(f"{model.folder} has no training.json to write scores into; leave out --card")
     prepare_folder(options.output)
@@ -62,20 +64,24 @@ def run(options: argparse.Namespace) -> int:
     from sfumato.evaluate.report import scores_of, to_markdown
     from sfumato.flows.evaluate_model import EvaluationSettings, evaluate_model
     from sfumato.flows.walk import Walk
+    from sfumato.guidance.attend_and_excite import Excite
     from sfumato.world.store import open_world
 
     world = open_world(options.cache)
     torch.set_num_threads(recipe.threads)
 
     def follow(parts: Parts, prompts: Sequence[str], steer: Steering) -> Steering:
-        return followed(parts, [replace(recipe, prompt=prompt) for prompt in prompts], sources, steer)
+        height, width = parts.size
+        batch = [replace(recipe, prompt=prompt, height=height, width=width) for prompt in prompts]
+        return followed(parts, batch, sources, steer)
 
+    excite = Excite(recipe.excite) if recipe.excite else None
     settings = EvaluationSettings(
         count=options.count,
         reference=options.reference,
         steer=asked_of([recipe], sources),
         follow=follow,
-        walk=Walk(recipe.steps, recipe.scheduler, langevin=recipe.langevin),
+        walk=Walk(recipe.steps, recipe.scheduler, langevin=recipe.langevin, excite=excite),
         seed=options.seed,
         batch=options.batch,
         max_rows=options.max_rows,
@@ -115,7 +121,7 @@ def _command(options: argparse.Namespace, recipe: Recipe) -> str:
         "--cache": options.cache,
     }
     given = [text for flag, value in words.items() if value is not None for text in (flag, str(value))]
-    return shlex.join(["sfumato", "evaluate", *given, *_steering(options, recipe)])
+    return shlex.join(["sfumato", "evaluate", *given, *_steering(options, recipe), *_words(options, recipe)])
 
 
 def _steering(options: argparse.Namespace, recipe: Recipe) -> list[str]:
@@ -126,3 +132,17 @@ def _steering(options: argparse.Namespace, recipe: Recipe) -> list[str]:
     words += [f"--expert={name}@{start:g}-{stop:g}" for name, start, stop in options.expert or ()]
     plain = ("pag", "apg", "threshold", "clip_guidance", "clip_form", "langevin")
     return words + [f"--{name.replace('_', '-')}={on[name]}" for name in plain if name in on]
+
+
+def _words(options: argparse.Namespace, recipe: Recipe) -> list[str]:
+    """The flags of :func:`sfumato.cli.flags.add_word_flags` that are on, as words."""
+    on = written(recipe)
+    words = [f"--paint={phrase}={_where(where)}:{weight:g}" for phrase, where, weight in options.paint or ()]
+    words += [f"--region={prompt}={_where(where)}" for prompt, where in options.region or ()]
+    words += [f"--excite={phrase}" for phrase in recipe.excite]
+    plain = ("structure", "parser", "paint_strength", "region_share")
+    return words + [f"--{name.replace('_', '-')}={on[name]}" for name in plain if name in on]
+
+
+def _where(where: Path | Box) -> str:
+    return str(where) if isinstance(where, Path) else ",".join(map(str, where))

@@ -9,6 +9,7 @@ from pathlib import Path
 from sfumato.a1111 import SAMPLERS
 from sfumato.cli.models import Model, find
 from sfumato.cli.parser import UsageError
+from sfumato.cli.progress import say
 from sfumato.cli.render import Job
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import (
@@ -51,7 +52,7 @@ _INTERVAL = "shares of the path between which guidance acts; 0 is pure noise (0:
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on how pictures are sampled and steered."""
-    add = parser.add_argument
+    add = parser.add_argument_group("sampling").add_argument
     add("--negative", default="", metavar="TEXT", help="what the pictures move away from")
     add("--steps", type=whole(1, 1000), default=Recipe.steps, metavar="N", help="sampling steps (20)")
     add("--scheduler", type=_scheduler, default=Recipe.scheduler, metavar="NAME", help=_SCHEDULERS)
@@ -65,7 +66,8 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_steering_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of the ways of steering beyond classifier-free guidance, all off if not given."""
-    add, scale = parser.add_argument, number(0, 1000)
+    add = parser.add_argument_group("ways of steering, all off if not given").add_argument
+    scale = number(0, 1000)
     wanted = "another prompt to show, W times guidance; repeatable"
     unwanted = "a prompt to leave out, W times guidance; repeatable"
     classes = "follow the model's classifier (concept, style, colour); repeatable"
@@ -84,25 +86,28 @@ def add_steering_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_word_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on the attention that words of the prompt get, all off if not given."""
-    add = parser.add_argument
+    add = parser.add_argument_group("words and their places, all off if not given").add_argument
     kinds = ("phrases", "scene-graph", "conjunction")
-    structure = "bind adjectives to their nouns: each phrase of the prompt is also encoded alone (phrases)"
-    where = "a mask's file, or LEFT,TOP,RIGHT,BOTTOM in pixels; repeatable"
+    structure = "bind adjectives to their nouns, by encoding phrases alone too; phrases if no kind is named"
+    parsers = "what finds the phrases; all but rules need an extra (rules)"
+    where = "in a mask's white, or LEFT,TOP,RIGHT,BOTTOM in pixels; repeatable"
+    paint = f"where a phrase of the prompt shall be, W times as strong (1): {where}"
+    excite = "a phrase of the prompt that shall not be overlooked; repeatable"
     add("--structure", choices=kinds, nargs="?", const="phrases", default="", help=structure)
-    add("--parser", choices=PARSERS, default=Recipe.parser, help="what finds the phrases (rules)")
+    add("--parser", choices=PARSERS, default=Recipe.parser, help=parsers)
     add("--show-parse", action="store_true", help="say which phrases are found")
-    add("--paint", type=painted, action="append", metavar="PHRASE=WHERE:W", help=f"where words are to be seen: {where}")
+    add("--paint", type=painted, action="append", metavar="PHRASE=WHERE:W", help=paint)
     strength = Recipe.paint_strength
     add("--paint-strength", type=number(0, 1000), default=strength, metavar="S", help=f"of all paint ({strength:g})")
-    add("--region", type=region, action="append", metavar="PROMPT=WHERE", help=f"a prompt of a region: {where}")
+    add("--region", type=region, action="append", metavar="PROMPT=WHERE", help=f"a prompt for a part: {where}")
     share = Recipe.region_share
-    add("--region-share", type=number(0, 1), default=share, metavar="S", help=f"of the attention there ({share:g})")
-    add("--excite", action="append", metavar="PHRASE", help="see that words get attention somewhere; repeatable")
+    add("--region-share", type=number(0, 1), default=share, metavar="S", help=f"of its prompt in a part ({share:g})")
+    add("--excite", action="append", metavar="PHRASE", help=excite)
 
 
 def add_like_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on a picture whose coarse shapes are followed."""
-    add = parser.add_argument
+    add = parser.add_argument_group("a picture to follow").add_argument
     add("--like", type=existing_file, metavar="IMAGE", help="follow a picture's coarse shapes and colours")
     add("--like-scale", type=whole(1, 4096), default=16, metavar="PX", help="side of the blocks that are followed (16)")
     add("--like-until", type=number(0, 1), default=0.8, metavar="S", help="share of the path that follows it (0.8)")
@@ -110,19 +115,20 @@ def add_like_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_seed_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on which pictures and how many."""
-    add = parser.add_argument
+    add = parser.add_argument_group("which pictures").add_argument
     add("--count", type=whole(1, 10_000), default=1, metavar="N", help="pictures of each prompt (1)")
     add("--seed", type=whole(0, HIGHEST_SEED), metavar="N", help="of the first picture, N+1 of the next (drawn)")
     add("--size", type=size, metavar="WxH", help="pixels; the model's own size if not given")
     add("--grid", action="store_true", help="also write a contact sheet")
-    add("--show-attention", action="store_true", help="also write where each word was looked at from")
+    add("--show-attention", action="store_true", help="also write a sheet a picture of where each word acted")
     add("--exact", action="store_true", help="one by one, each bit for bit what it is alone")
     add("--batch", type=whole(1, 10_000), default=8, metavar="N", help="pictures that are made together (8)")
 
 
 def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on how pictures are computed."""
-    add, dtypes = parser.add_argument, ("auto", "float32", "bfloat16")
+    add = parser.add_argument_group("model and machine").add_argument
+    dtypes = ("auto", "float32", "bfloat16")
     add("--model", metavar="PATH", help="an installed model, or a folder in diffusers' layout (emoji)")
     add("--dtype", choices=dtypes, default="auto", help="of the networks (auto: bfloat16 where it is native)")
     add("--max-rows", type=whole(1), metavar="N", help="most rows of one forward pass, to save memory")
@@ -131,7 +137,7 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on where pictures go and what is told."""
-    add = parser.add_argument
+    add = parser.add_argument_group("files and messages").add_argument
     add("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder of the pictures (.)")
     add("--force", action="store_true", help="number from 0000 and overwrite, instead of taking free numbers")
     add("--no-metadata", action="store_true", help="write no recipe into the pictures")
@@ -168,6 +174,8 @@ def recipe_of(options: argparse.Namespace, sources: Sources) -> Recipe:
     """
     _check_scheduler(options.scheduler)
     _check_lengths(options.negative, *(prompt for prompt, _ in options.concepts or ()))
+    if options.negative and set(options.guidance) == {1.0} and not options.concepts:
+        say("sfumato: note: without guidance (--guidance 1) --negative does nothing", quiet=options.quiet)
     width, height = getattr(options, "size", None) or (None, None)
     like = getattr(options, "like", None)
     followed = {} if like is None else {"like_scale": options.like_scale, "like_until": options.like_until}

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["add_flags", "run"]
 
-_FIXED = ("count", "grid", "exact", "batch", "output", "force", "json", "quiet", "debug", "no-metadata", "help")
+_FIXED = (
+    *("count", "grid", "show-attention", "show-parse", "exact", "batch"),
+    *("output", "force", "json", "quiet", "debug", "no-metadata", "help"),
+)
 _Axis = tuple[str, tuple[str, ...]]
 _Cell = tuple[Recipe, Sources]
 
@@ -53,9 +56,10 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         KeyboardInterrupt: on Ctrl-C; the message counts the cells that are there.
     """
-    if options.count != 1 or options.no_metadata:
+    if options.count != 1 or options.no_metadata or options.show_attention:
         raise UsageError(
-            "a cell is one picture, and goes on by the recipe it carries; leave out --count and --no-metadata"
+            "a cell is one picture, and goes on by the recipe it carries; leave out --count, --no-metadata and "
+            "--show-attention"
         )
     axes = [_axis(word) for word in (options.z, options.y, options.x) if word]
     if len({name for name, _ in axes}) < len(axes):

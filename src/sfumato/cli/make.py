@@ -218,7 +218,7 @@ def steering_of(parts: Parts, batch: Sequence[Recipe], sources: Sources, inverte
 
 
 def asked_of(batch: Sequence[Recipe], sources: Sources, inverted: Inverted | None = None) -> Steering:
-    """The part of :func:`steering_of` that is the same whatever the prompts."""
+    """The part of :func:`steering_of` that is the same whatever the prompts and the size."""
     import torch
 
     from sfumato.flows.steering import Concept, Expert, Steering
@@ -237,14 +237,25 @@ def asked_of(batch: Sequence[Recipe], sources: Sources, inverted: Inverted | Non
         project=first.apg,
         threshold=float(kind[2]) if kind[2] else kind[0] or None,
         experts=tuple(Expert(model, start, stop) for model, start, stop in experts),
-        edits=edits_of(first, sources),
         nulls=None if inverted is None or inverted.nulls is None else inverted.nulls,
     )
 
 
 def followed(parts: Parts, batch: Sequence[Recipe], sources: Sources, steer: Steering) -> Steering:
-    """Steering with the scores of classifiers, and of the likeness of B pictures to their prompts."""
+    """Steering with the edits of words, the scores of classifiers, and of the likeness of B pictures to their prompts.
+
+    Args:
+        parts: of the model.
+        batch: B recipes with a size.
+        sources: has the files that they name.
+        steer: what is asked beside.
+
+    Raises:
+        UsageError: the model lacks a part that a setting needs, or a mask or box does not fit.
+        ValueError: a parser that is not installed.
+    """
     first = batch[0]
+    steer = replace(steer, edits=edits_of(first, sources))
     if not first.classifier and not first.clip_guidance:
         return steer
     from sfumato.encoders.image import sentences

@@ -20,7 +20,7 @@ from sfumato.cli.flags import (
     recipe_of,
 )
 from sfumato.cli.models import find
-from sfumato.cli.parser import Parser
+from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.progress import say
 from sfumato.cli.render import render
 from sfumato.cli.sources import Sources
@@ -52,6 +52,11 @@ def add_flags(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the pictures between two ends."""
+    if options.structure or options.show_parse or options.paint or options.region or options.excite:
+        raise UsageError(
+            "between two prompts there are no words whose attention could be edited; leave out --structure, "
+            "--show-parse, --paint, --region and --excite"
+        )
     sources = Sources(find(options.model))
     ends = [_end(word, sources) for word in (options.first, options.second)]
     prompts = options.prompts or [prompt for prompt, _ in ends]

@@ -29,8 +29,12 @@ def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato redraw``."""
     add_edit_flags(parser)
     strength = number(1e-6, 1)
-    parser.add_argument("--strength", type=strength, default=0.6, metavar="S", help="share of the path (0.6)")
-    parser.add_argument("--mask", type=existing_file, metavar="IMAGE", help="white where it is redrawn; all of it")
+    parser.add_argument(
+        "--strength", type=strength, default=0.6, metavar="S", help="share of the path that is drawn anew (0.6)"
+    )
+    parser.add_argument(
+        "--mask", type=existing_file, metavar="IMAGE", help="white where it is redrawn; everywhere if not given"
+    )
     parser.epilog = 'example: sfumato redraw strokes.png "a red apple" --strength 0.7 --count 4 --grid'
     parser.set_defaults(run=run)
 

@@ -125,11 +125,12 @@ class _Writer:
         from sfumato.core.sheet import table
 
         words, maps = parts.text([recipe.shows for recipe in recipes]), seen.maps(*images.shape[-2:])
+        maps = maps[-len(recipes) :]  # a rewrite that is made alone has its source before it
         for index, (recipe, made) in enumerate(zip(recipes, self.paths[-len(recipes) :], strict=True)):
             named = maps_of_words(maps, words, index)
             image = images[index : index + 1].float().clamp(-1, 1)
-            over = overlay(image.expand(len(named), -1, -1, -1), torch.stack([shown for _, shown in named]))
-            sheet = table(torch.cat([image, over]), ["", *(word for word, _ in named)])
+            over = [overlay(image, shown[None]) for _, shown in named]
+            sheet = table(torch.cat([image, *over]), ["", *(word for word, _ in named)])
             path = self._save(picture_bytes(sheet, {}), f"{made.stem}-attention")
             say(f"{path} (attention, seed {recipe.seed})", quiet=self.job.quiet)
 
@@ -140,7 +141,7 @@ class _Writer:
         from sfumato.core.sheet import grid
 
         columns = min(8, -(-len(recipes) // max(1, round(len(recipes) ** 0.5))))
-        sheet = grid(torch.cat(list(images)), columns, [recipe.prompt for recipe in recipes])
+        sheet = grid(torch.cat(list(images)), columns, [recipe.shows for recipe in recipes])
         path = self._save(picture_bytes(sheet, {}), f"{slug(recipes[0].prompt)}-grid")
         say(f"{path} (all {len(recipes)})", quiet=self.job.quiet)
 

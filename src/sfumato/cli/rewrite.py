@@ -22,7 +22,7 @@ from sfumato.cli.flags import (
     recipe_of,
 )
 from sfumato.cli.models import find
-from sfumato.cli.parser import Parser
+from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.progress import say
 from sfumato.cli.render import Job, render
 from sfumato.cli.sources import Sources
@@ -39,17 +39,12 @@ def add_flags(parser: Parser) -> None:
     add("targets", nargs="+", metavar="REWRITTEN", help="the prompt with other words, more words or fewer")
     add("--image", type=existing_file, metavar="IMAGE", help="rewrite this picture of the prompt, by its inversion")
     cross, own = Recipe.cross, Recipe.self_attention
-    add(
-        "--cross",
-        type=share,
-        default=cross,
-        metavar="S",
-        help=f"share of the path that keeps where words are ({cross})",
-    )
-    add("--self", dest="self_attention", type=share, default=own, metavar="S", help=f"likewise shapes ({own})")
-    factor = "words that count for more or less, such as blue:2; repeatable"
+    places, shapes = f"share of the path that keeps where words act ({cross})", f"likewise what shapes are like ({own})"
+    add("--cross", type=share, default=cross, metavar="S", help=places)
+    add("--self", dest="self_attention", type=share, default=own, metavar="S", help=shapes)
+    factor = "a phrase that counts for more or less, such as blue:2; repeatable"
     add("--weight", dest="reweight", type=reweighted, action="append", metavar="PHRASE:F", help=factor)
-    kept = "words outside whose place the picture is kept; repeatable"
+    kept = "keep the picture outside the place of this phrase; repeatable"
     add("--blend", action="append", metavar="PHRASE", help=kept)
     add_seed_flags(parser)
     add_sampling_flags(parser)
@@ -69,8 +64,8 @@ def run(options: argparse.Namespace) -> int:
 
         open_picture(options.image)
         say("sfumato: note: the picture is inverted first, which takes as long as making some", quiet=options.quiet)
-    together = 1 if options.exact else max(1, options.batch // len(prompts))
-    job = job_of(options, sources.model, together * len(prompts), grid=options.grid)
+    together = 1 if options.exact else max(1, options.batch // len(prompts)) * len(prompts)
+    job = job_of(options, sources.model, together, grid=options.grid)
     paths = render(recipes, job, sources)
     sheet = _write_sheet(paths, recipes, prompts, job)
     say(f"{sheet} (side by side)", quiet=options.quiet)
@@ -94,12 +89,27 @@ def _planned(options: argparse.Namespace, sources: Sources) -> list[Recipe]:
     if options.show_parse:
         tell_parse(shared, [options.source, *options.targets], quiet=options.quiet)
     scales = guidance_of(options, options.count)
+    if options.image is not None:
+        _check_inversion(shared, scales)
     source = replace(shared, to_prompt=options.source, reweight=(), blend=())
     every = dict.fromkeys([source, *(replace(shared, to_prompt=prompt) for prompt in options.targets)])
     return [
         replace(recipe, seed=first + number, guidance=scales[number])
         for number, recipe in product(range(options.count), every)
     ]
+
+
+def _check_inversion(recipe: Recipe, scales: Sequence[float]) -> None:
+    """Refuse, before a picture is inverted, what cannot go with its inversion."""
+    if len(scales) > 1:
+        raise UsageError("--image comes back the same whatever the seed; leave out --count")
+    if recipe.scheduler != "ddim" or recipe.langevin:
+        raise UsageError("--image comes back along 'ddim' alone; leave out --scheduler and --langevin")
+    if scales[0] > 1 and (recipe.negative or recipe.guidance_interval != Recipe.guidance_interval):
+        raise UsageError(
+            "--image is inverted for guidance at every step and without a negative prompt; leave out --negative and "
+            "--guidance-interval, or give --guidance 1"
+        )
 
 
 def _write_sheet(paths: Sequence[Path], recipes: Sequence[Recipe], prompts: Sequence[str], job: Job) -> Path:

@@ -229,13 +229,22 @@ def _place(word: str) -> Path | Box:
     try:
         sides = [whole(0, 4096)(part) for part in word.split(",")]
     except ArgumentTypeError:
-        return existing_file(word)
+        return _mask(word)
     if len(sides) != 4 or sides[0] >= sides[2] or sides[1] >= sides[3]:
         raise ArgumentTypeError(
             f"a box needs LEFT,TOP,RIGHT,BOTTOM with LEFT < RIGHT and TOP < BOTTOM, got '{printable(word)}'"
         )
     left, top, right, bottom = sides
     return left, top, right, bottom
+
+
+def _mask(word: str) -> Path:
+    path = Path(word).expanduser()
+    if not path.is_file():
+        raise ArgumentTypeError(
+            f"there is no file '{printable(word)}'; give a mask's file or LEFT,TOP,RIGHT,BOTTOM in whole pixels"
+        )
+    return path
 
 
 def _range(low: float, high: float) -> str:

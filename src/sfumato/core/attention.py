@@ -176,8 +176,8 @@ def check_edits(edits: tuple[AttentionEdit, ...], sites: tuple[Site, ...]) -> No
     growing = [type(edit).__name__ for edit in edits if edit.grows]
     if len(growing) > 1:
         raise ValueError(
-            f"{' and '.join(growing)} both put further contexts beside the prompt's, and each takes the last ones for "
-            "its own; give a branch one of them"
+            f"{len(growing)} edits ({', '.join(growing)}) put further contexts beside the prompt's, as regions and "
+            "conjunctions do, and each takes the last ones for its own; give a branch one of them"
         )
     for edit in edits:
         name = type(edit).__name__
