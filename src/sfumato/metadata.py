@@ -125,7 +125,7 @@ def to_a1111(recipe: Recipe) -> str:
         "Denoising strength": f"{recipe.strength:g}" if recipe.task == "redraw" else "",
         "Version": f"sfumato {recipe.version}".strip(),
     }
-    return join(Written(recipe.prompt, recipe.negative, settings))
+    return join(Written(recipe.shows, recipe.negative, settings))
 
 
 def from_a1111(text: str) -> Found:

@@ -152,6 +152,8 @@ def test_a_given_picture_is_inverted_and_rewritten(
     steer = library.Steering(guidance=float(guidance), nulls=start.nulls)
     wanted = flow(sd1, Rewrite(SOURCE, (BLUE,), cross=1.0), steer=steer, start=start.start)
     assert alike(images, wanted)
+    sheet = table(images, [SOURCE, BLUE])
+    assert alike(pixels(tmp_path / "a-red-hat-rewrite-0000.png"), from_pictures([sheet]))
     again = ("again", told.objects[1]["path"], "--model", sd1, "-o", tmp_path / "again", "--json")
     assert alike(made(sfumato(*again, "--given", photo)), images[1:])
     photo.unlink()

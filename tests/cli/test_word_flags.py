@@ -249,7 +249,7 @@ def test_a_prompt_without_words_has_a_sheet_of_the_picture_alone(generate: Typed
         (("--paint", "hat"), 2, "--paint: needs PHRASE=MASK or PHRASE=LEFT,TOP,RIGHT,BOTTOM"),
         (("--structure", "phrase"), 2, "--structure: no value 'phrase'; did you mean 'phrases'"),
         (("--structure", "--parser", "spacey"), 2, "--parser: no value 'spacey'; did you mean 'spacy'"),
-        (("--structure", "conjunction", "--region", "a dog=0,0,8,8"), 1, "give a branch one of them"),
+        (("--structure", "conjunction", "--region", "a dog=0,0,8,8"), 2, "conjunction and --region each add texts"),
         (("--excite", "hat", "--scheduler", "HeunDiscreteScheduler"), 1, "looks twice a step, and moves of attend-and"),
     ],
 )

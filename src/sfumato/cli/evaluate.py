@@ -23,6 +23,7 @@ from sfumato.recipe import Box, Recipe
 
 if TYPE_CHECKING:
     from sfumato.checkpoints.parts import Parts
+    from sfumato.flows.evaluate_model import EvaluationSettings
     from sfumato.flows.steering import Steering
 
 __all__ = ["add_flags", "run"]
@@ -62,31 +63,12 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from sfumato.evaluate.report import scores_of, to_markdown
-    from sfumato.flows.evaluate_model import EvaluationSettings, evaluate_model
-    from sfumato.flows.walk import Walk
-    from sfumato.guidance.attend_and_excite import Excite
+    from sfumato.flows.evaluate_model import evaluate_model
     from sfumato.world.store import open_world
 
     world = open_world(options.cache)
     torch.set_num_threads(recipe.threads)
-
-    def follow(parts: Parts, prompts: Sequence[str], steer: Steering) -> Steering:
-        height, width = parts.size
-        batch = [replace(recipe, prompt=prompt, height=height, width=width) for prompt in prompts]
-        return followed(parts, batch, sources, steer)
-
-    excite = Excite(recipe.excite) if recipe.excite else None
-    settings = EvaluationSettings(
-        count=options.count,
-        reference=options.reference,
-        steer=asked_of([recipe], sources),
-        follow=follow,
-        walk=Walk(recipe.steps, recipe.scheduler, langevin=recipe.langevin, excite=excite),
-        seed=options.seed,
-        batch=options.batch,
-        max_rows=options.max_rows,
-        dtype=getattr(torch, recipe.dtype),
-    )
+    settings = _settings(options, recipe, sources)
     tell = partial(say, quiet=options.quiet)
     command = _command(options, recipe)
     report = evaluate_model(model.folder, options.output, settings, world=world, command=command, say=tell)
@@ -100,6 +82,32 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(to_markdown(report))
     return 0
+
+
+def _settings(options: argparse.Namespace, recipe: Recipe, sources: Sources) -> EvaluationSettings:
+    import torch
+
+    from sfumato.flows.evaluate_model import EvaluationSettings
+    from sfumato.flows.walk import Walk
+    from sfumato.guidance.attend_and_excite import Excite
+
+    def follow(parts: Parts, prompts: Sequence[str], steer: Steering) -> Steering:
+        height, width = parts.size
+        batch = [replace(recipe, prompt=prompt, height=height, width=width) for prompt in prompts]
+        return followed(parts, batch, sources, steer)
+
+    excite = Excite(recipe.excite) if recipe.excite else None
+    return EvaluationSettings(
+        count=options.count,
+        reference=options.reference,
+        steer=asked_of([recipe], sources),
+        follow=follow,
+        walk=Walk(recipe.steps, recipe.scheduler, langevin=recipe.langevin, excite=excite),
+        seed=options.seed,
+        batch=options.batch,
+        max_rows=options.max_rows,
+        dtype=getattr(torch, recipe.dtype),
+    )
 
 
 def _command(options: argparse.Namespace, recipe: Recipe) -> str:

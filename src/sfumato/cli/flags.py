@@ -170,8 +170,13 @@ def recipe_of(options: argparse.Namespace, sources: Sources) -> Recipe:
         sources: gets the files and models that they name.
 
     Raises:
-        UsageError: an unknown scheduler, an endless prompt, or a model that is not there.
+        UsageError: an unknown scheduler, an endless prompt, no such model, or flags that do not go together.
     """
+    if options.structure == "conjunction" and options.region:
+        raise UsageError(
+            "--structure conjunction and --region each add texts to what the picture looks at, and there is room for "
+            "one of them; leave one out"
+        )
     _check_scheduler(options.scheduler)
     _check_lengths(options.negative, *(prompt for prompt, _ in options.concepts or ()))
     if options.negative and set(options.guidance) == {1.0} and not options.concepts:

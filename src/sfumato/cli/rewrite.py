@@ -119,7 +119,8 @@ def _write_sheet(paths: Sequence[Path], recipes: Sequence[Recipe], prompts: Sequ
     from sfumato.core.sheet import table
 
     images = torch.cat([from_pictures([open_picture(path)]) for path in paths])
-    seeds = [f"seed {recipe.seed}" for recipe in recipes[:: len(prompts)]]
+    rows = recipes[:: len(prompts)]
+    seeds = ["" if recipe.picture else f"seed {recipe.seed}" for recipe in rows]
     name = f"{slug(prompts[0])}-rewrite"
     first = 0 if job.force else next_index(job.folder, name)
     return save_numbered(picture_bytes(table(images, prompts, seeds), {}), job.folder, name, first, force=job.force)

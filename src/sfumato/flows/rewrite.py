@@ -126,8 +126,8 @@ def rewrite(
         given: G rewrites, all made in one batch; what is made of one does not depend on the others, to rounding.
         seeds: G seeds, one a rewrite: a source and its targets share their noise.
         size: height and width in pixels, multiples of the codec's factor; None: those that were trained.
-        steer: guidance and all else that is asked of the denoiser; its edits run before those of the rewrite, and its
-            nulls may be given for G sources.
+        steer: guidance and all else that is asked of the denoiser; its edits run before those of the rewrite, but for those
+            that only look, which come last; its nulls may be given for G sources.
         walk: steps and scheduler; its start may be given for G sources.
         watch: called with a record after each step.
 
@@ -145,7 +145,8 @@ def rewrite(
     sampler, noise = sampler_of(parts, walk), Noise([seeds[index] for index in rows])
     with torch.no_grad():
         text = prompted(parts, [prompt for each in given for prompt in (each.source, *each.targets)], size, steer.edits)
-        edited = replace(text.branch, edits=(*text.branch.edits, *_edits(text.words, given, pairs)))
+        asked_for = sorted((*text.branch.edits, *_edits(text.words, given, pairs)), key=lambda edit: edit.passive)
+        edited = replace(text.branch, edits=tuple(asked_for))
         recorder = MapRecorder(_BLEND_GRID)
         recorded = (recorder,) if any(each.blend for each in given) else ()
         asked = replace(edited, edits=(*recorded, *edited.edits))
