@@ -14,27 +14,7 @@ from sfumato.attention.alignment import (
     replaced,
     replaced_as_published,
 )
-from sfumato.encoders.text import EncodedText, TextEncoder, TokenEncoder
-from tests.tiny import tiny_bert, tiny_bert_tokenizer, tiny_clip, tiny_clip_tokenizer
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    """Pads to 77 tokens, unmasked."""
-    return TextEncoder((TokenEncoder(tiny_clip_tokenizer(tmp_path_factory.mktemp("clip")), tiny_clip()),))
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    """Pads to the longest text, masked."""
-    tokenizer = tiny_bert_tokenizer(tmp_path_factory.mktemp("bert"))
-    return TextEncoder((TokenEncoder(tokenizer, tiny_bert(), whole_length=False),))
-
-
-@pytest.fixture(params=["clip", "bert"])
-def encoder(request: pytest.FixtureRequest) -> TextEncoder:
-    return request.getfixturevalue(request.param)
-
+from sfumato.encoders.text import EncodedText, TextEncoder
 
 PROMPTS = [
     ("a red hat", "a blue hat"),

@@ -20,12 +20,6 @@ LEVEL = scaled_linear().at(torch.tensor(400.0))
 RATIO = torch.tensor(0.7)
 
 
-@pytest.fixture(autouse=True)
-def _no_grad() -> None:
-    with torch.no_grad():
-        yield
-
-
 def layer_of(model: Any) -> Any:
     """The cross-attention layer in the middle, of 4 x 4 queries."""
     return model.network.unet.mid_block.attentions[0].transformer_blocks[0].attn2

@@ -10,12 +10,6 @@ from tests.parts import branch, counted, scaled_linear, start, tiny_model
 LEVEL = scaled_linear().at(torch.tensor(400.0))
 
 
-@pytest.fixture(autouse=True)
-def _no_grad() -> None:
-    with torch.no_grad():
-        yield
-
-
 def test_it_equals_the_identity_processor_of_diffusers() -> None:
     """That one takes (plain, perturbed) halves of a batch; here the perturbed half is a branch."""
     model, x, text = tiny_model(), start(), branch(1)

@@ -9,34 +9,11 @@ from sfumato.core.level import Level
 from sfumato.core.noise import Noise
 from sfumato.core.path import trailing
 from sfumato.core.sample import sample
-from sfumato.encoders.text import EncodedText, TextEncoder, TokenEncoder
+from sfumato.encoders.text import EncodedText, TextEncoder
 from tests.parts import TOKENS, Flatten, Sharpen, branch, counted, scaled_linear, start, tiny_model
-from tests.tiny import tiny_bert, tiny_bert_tokenizer, tiny_clip, tiny_clip_tokenizer
 
 LEVEL = scaled_linear().at(torch.tensor(400.0))
 PROMPTS = ["a red hat, and a cat", "the cat on a scarlet hat: a hat!"]
-
-
-@pytest.fixture(autouse=True)
-def _no_grad() -> None:
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    return TextEncoder((TokenEncoder(tiny_clip_tokenizer(tmp_path_factory.mktemp("clip")), tiny_clip()),))
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    tokenizer = tiny_bert_tokenizer(tmp_path_factory.mktemp("bert"))
-    return TextEncoder((TokenEncoder(tokenizer, tiny_bert(), whole_length=False),))
-
-
-@pytest.fixture(scope="module", params=["clip", "bert"])
-def encoder(request: pytest.FixtureRequest) -> TextEncoder:
-    return request.getfixturevalue(request.param)
 
 
 class Append(AttentionEdit):

@@ -10,36 +10,14 @@ from sfumato.attention.paint_with_words import Painted, Painting, PaintWithWords
 from sfumato.core.attention import Site
 from sfumato.core.branch import Branch
 from sfumato.core.level import Level
-from sfumato.encoders.text import EncodedText, TextEncoder, TokenEncoder
+from sfumato.encoders.text import EncodedText, TextEncoder
 from tests.parts import branch, made, scaled_linear, start, tiny_model
-from tests.tiny import tiny_bert, tiny_bert_tokenizer, tiny_clip, tiny_clip_tokenizer, write_emoji
+from tests.tiny import write_emoji
 
 LEVEL = scaled_linear().at(torch.tensor(600.0))
 PROMPTS = ["a red hat on a dog", "the blue hat, and a scarlet car"]
 ONE = torch.tensor(math.e - 1)
 """The ratio at which log(1 + ratio) = 1."""
-
-
-@pytest.fixture(autouse=True)
-def _no_grad() -> None:
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    return TextEncoder((TokenEncoder(tiny_clip_tokenizer(tmp_path_factory.mktemp("clip")), tiny_clip()),))
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    tokenizer = tiny_bert_tokenizer(tmp_path_factory.mktemp("bert"))
-    return TextEncoder((TokenEncoder(tokenizer, tiny_bert(), whole_length=False),))
-
-
-@pytest.fixture(scope="module", params=["clip", "bert"])
-def encoder(request: pytest.FixtureRequest) -> TextEncoder:
-    return request.getfixturevalue(request.param)
 
 
 def left(side: int = 16) -> Tensor:

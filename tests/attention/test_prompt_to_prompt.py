@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -21,12 +20,6 @@ from tests.parts import TOKENS, Flatten, HalveValues, Sharpen, branch, scaled_li
 
 LEVEL = scaled_linear().at(torch.tensor(400.0))
 PAIR: tuple[Pair, ...] = ((0, 1),)
-
-
-@pytest.fixture(autouse=True)
-def _no_grad() -> Iterator[None]:
-    with torch.no_grad():
-        yield
 
 
 def shuffled(pairs: tuple[Pair, ...] = PAIR, length: int = TOKENS) -> Alignment:

@@ -12,36 +12,19 @@ from torch import Tensor
 from sfumato.attention.maps import MapRecorder
 from sfumato.attention.regions import Region, Regions
 from sfumato.attention.structure import Structure
-from sfumato.checkpoints.load import Parts, load
+from sfumato.checkpoints.load import Parts
 from sfumato.core.attention import AttentionCall
 from sfumato.core.branch import Branch
 from sfumato.core.condition import Condition
 from sfumato.core.noise import Noise
 from sfumato.encoders.text import EncodedText, TextEncoder
 from tests.parts import Flatten, Sharpen, branch, made, scaled_linear, start, tiny_model
-from tests.tiny import write_emoji, write_sd1, write_sdxl
 
 LEVEL = scaled_linear().at(torch.tensor(400.0))
 PROMPTS = ["a red hat and a blue cat", "two dogs on a scarlet burgundy car", "apple"]
 LEFT = (torch.arange(32) < 16).float().expand(1, 1, 32, 32)
 ALL = torch.ones(1, 1, 32, 32)
 HALVES = (Region("a red hat", LEFT), Region("the two scarlet burgundy birds", 1 - LEFT))
-
-
-@pytest.fixture(autouse=True)
-def _no_grad() -> None:
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture(scope="module", params=[write_sd1, write_emoji], ids=["clip", "bert"])
-def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    return load(request.param(tmp_path_factory.mktemp("encoder"))).text
-
-
-@pytest.fixture(scope="module", params=[write_sd1, write_sdxl, write_emoji], ids=["sd1", "sdxl", "emoji"])
-def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    return load(request.param(tmp_path_factory.mktemp("checkpoint")))
 
 
 def estimate(text: EncodedText, *edits: Any, seed: int = 0) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sfumato.attention.contexts import Contexts
 from sfumato.attention.maps import MapRecorder
 from sfumato.attention.structure import Pasted, Structure, average, concepts, conjunction, conjunction_compat, pasted
-from sfumato.checkpoints.load import Parts, load
+from sfumato.checkpoints.load import Parts
 from sfumato.core.attention import AttentionCall, AttentionEdit, Site
 from sfumato.core.branch import Branch, Guided
 from sfumato.core.noise import Noise
@@ -23,28 +23,12 @@ from sfumato.core.processor import EditableProcessor
 from sfumato.core.sample import sample
 from sfumato.encoders.text import EncodedText, Span, TextEncoder
 from tests.parts import Flatten, Sharpen, branch, made, scaled_linear, start, tiny_model
-from tests.tiny import TEXT_WIDTH, write_emoji, write_sd1, write_sdxl
+from tests.tiny import TEXT_WIDTH
 
 LEVEL = scaled_linear().at(torch.tensor(400.0))
 PROMPTS = ["a red hat and a blue cat", "a photo of two scarlet dogs on a burgundy car", "apple"]
 PHRASES = ("a red hat", "a blue cat", "two scarlet dogs", "two scarlet dogs on a burgundy car", "a burgundy car")
 VARIANTS = ("average", "conjunction", "conjunction-compat", "conjunction-released")
-
-
-@pytest.fixture(autouse=True)
-def _no_grad() -> None:
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture(scope="module", params=[write_sd1, write_emoji], ids=["clip", "bert"])
-def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    return load(request.param(tmp_path_factory.mktemp("encoder"))).text
-
-
-@pytest.fixture(scope="module", params=[write_sd1, write_sdxl, write_emoji], ids=["sd1", "sdxl", "emoji"])
-def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    return load(request.param(tmp_path_factory.mktemp("checkpoint")))
 
 
 def phrases(text: str) -> tuple[Span, ...]:
