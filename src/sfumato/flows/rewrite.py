@@ -126,8 +126,8 @@ def rewrite(
         given: G rewrites, all made in one batch; what is made of one does not depend on the others, to rounding.
         seeds: G seeds, one a rewrite: a source and its targets share their noise.
         size: height and width in pixels, multiples of the codec's factor; None: those that were trained.
-        steer: guidance and all else that is asked of the denoiser; its edits run before those of the rewrite, but for those
-            that only look, which come last; its nulls may be given for G sources.
+        steer: guidance and all else that is asked of the denoiser; its edits run before those of the rewrite, but for
+            those that only look, which come last; its nulls may be given for G sources.
         walk: steps and scheduler; its start may be given for G sources.
         watch: called with a record after each step.
 
