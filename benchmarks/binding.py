@@ -175,16 +175,22 @@ class Bench:
                 images.append(sfumato.text_to_image(self.parts, asked.texts, seeds=seeds, steer=asked.steer, walk=walk))
         return torch.cat(images).float().clamp(-1, 1)
 
-    def shares(self, images: Tensor, pairs: Sequence[ColouredPair]) -> list[Interval]:
-        """Share of the pictures for which each of ``Bound``'s findings holds, by prompts."""
+    def found(self, images: Tensor, pairs: Sequence[ColouredPair]) -> dict[str, Tensor]:
+        """For each of ``Bound``'s findings the share of each prompt's pictures for which it holds, (prompts,)."""
         seeds = len(images) // len(pairs)
         found = [bound for part in images.chunk(seeds) for bound in binding_of(part, pairs, self.judge)]
-        return [bootstrap_mean(_by_prompt(found, name, seeds)) for name in _COLUMNS]
+        return {name: _by_prompt(found, name, seeds) for name in _COLUMNS}
 
 
 def with_swaps(pairs: Sequence[ColouredPair]) -> tuple[ColouredPair, ...]:
     """Each pair, and then the same with exchanged colours."""
     return tuple(each for pair in pairs for each in (pair, pair.swapped))
+
+
+def _cells(found: Mapping[str, Tensor], plain: Mapping[str, Tensor] | None = None) -> list[Interval | None]:
+    """The findings with intervals over prompts; and how much more often both things have their colours than plain."""
+    more = None if plain is None or plain is found else bootstrap_mean(found["both"] - plain["both"])
+    return [*(bootstrap_mean(values) for values in found.values()), more]
 
 
 def _by_prompt(found: Sequence[Bound], name: str, seeds: int) -> Tensor:
@@ -217,14 +223,17 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
     real, there = drawn(open_world(), pairs)
     with torch.no_grad():
         codec = torch.cat([bench.parts.codec.decode(bench.parts.codec.encode(part)) for part in real.split(_BATCH)])
-    rows = {f"real ({len(there)} prompts)": bench.shares(real, there)}
-    rows["real, through the codec"] = bench.shares(codec.float().clamp(-1, 1), there)
+    rows = {f"real ({len(there)} prompts)": _cells(bench.found(real, there))}
+    rows["real, through the codec"] = _cells(bench.found(codec.float().clamp(-1, 1), there))
     shown: list[Tensor] = []
+    plain: dict[str, Tensor] = {}
     for method in chosen:
         images = bench.made(METHODS[method], pairs)
-        rows[method] = bench.shares(images, pairs)
+        found = bench.found(images, pairs)
+        plain = plain or found
+        rows[method] = _cells(found, plain)
         shown.append(images[:_SHOWN])
-        print(name, method, *(f"{cell.value:.3f}" for cell in rows[method]), file=sys.stderr)
+        print(name, method, *(f"{cell.value:.3f}" for cell in rows[method] if cell), file=sys.stderr)
     words = [word for word in sys.argv[1:] if word not in ("--write", *options.sets)]
     words = ["CC-500.txt" if word == str(options.cc500) else word for word in words]
     report = Report(
@@ -233,11 +242,12 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
         ),
         command=" ".join(["python benchmarks/binding.py", name, *words]),
         count=len(pairs),
-        columns=tuple(_COLUMNS.values()),
+        columns=(*_COLUMNS.values(), f"more than {chosen[0]}"),
         rows=rows,
         notes=(
             f"{len(pairs)} prompts, {bench.seeds} pictures each; half of the prompts are the others with exchanged "
             "colours. Intervals are bootstraps over prompts.",
+            "The last column is of both things, each in its colour, with the same prompts and seeds.",
             "A thing is seen if it is among the judge's five likeliest of 991 concepts in its half; the halves may be "
             "left and right or upper and lower, in either order.",
             "Paint and regions: the first phrase left, the second right. Excited: the nouns. Phrases by the rules.",
