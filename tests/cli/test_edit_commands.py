@@ -11,13 +11,10 @@ import torch
 from PIL import Image
 
 import sfumato as library
-from sfumato.core.image import from_pictures, open_picture
+from sfumato.core.image import from_pictures
 from sfumato.flows.inpaint import Inpaint, inpaint
 from sfumato.flows.redraw import Redraw, redraw
-from sfumato.metadata import from_chunks
-from sfumato.png_text import read_text_chunks
-from sfumato.recipe import Recipe
-from tests.cli.conftest import Typed
+from tests.cli.conftest import Typed, pixels, recipe_of
 
 
 @pytest.fixture
@@ -32,27 +29,11 @@ def edit(sfumato: Typed, sd1: Path, tmp_path: Path) -> Typed:
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    noise = torch.Generator().manual_seed(0)
-    values = (torch.rand(8, 8, 3, generator=noise) * 255).byte().numpy()
-    Image.fromarray(values).resize((48, 32)).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
-
-
-@pytest.fixture
 def mask(tmp_path: Path) -> Path:
     picture = Image.new("RGB", (48, 32))
     picture.paste("white", (24, 0, 48, 32))
     picture.save(tmp_path / "mask.png")
     return tmp_path / "mask.png"
-
-
-def pixels(path: Path) -> torch.Tensor:
-    return from_pictures([open_picture(path)])
-
-
-def recipe_of(path: Path) -> Recipe:
-    return from_chunks(read_text_chunks(path, frozenset({"sfumato"}))).recipe
 
 
 def middle(path: Path) -> torch.Tensor:
