@@ -76,6 +76,28 @@ def test_fifty_and_fifty_steps_are_a_hundred(tmp_path: Path, precision: str, opt
     assert_same(weights_of(tmp_path / "whole", 100), weights_of(tmp_path / "parts", 100))
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_fifty_and_fifty_are_a_hundred_whatever_the_order_in_memory(tmp_path: Path, optimizer: str):
+    pictures = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+
+    def means(module: nn.Module, indices: Tensor, noise: Noise) -> Mapping[str, Tensor]:
+        given = pictures[indices].to(memory_format=torch.channels_last)
+        return {"loss": (module(given) - given.mean(1, keepdim=True)).square().mean()}
+
+    def trained(settings: FitConfig) -> None:
+        torch.manual_seed(0)
+        layers = (nn.Conv2d(3, 20, 3, padding=1), nn.GELU(), nn.Conv2d(20, 1, 3, padding=1))
+        module: nn.Module = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # pyright: ignore
+        fit(module, means, Order(64, 8).indices, settings)
+
+    settings = config(tmp_path / "whole", optimizer=optimizer, max_train_steps=20)
+    parts = replace(settings, output_dir=tmp_path / "parts")
+    trained(settings)
+    trained(replace(parts, max_train_steps=10))
+    trained(replace(parts, resume_from_checkpoint="latest"))
+    assert_same(weights_of(tmp_path / "whole", 20), weights_of(tmp_path / "parts", 20))
+
+
 def test_a_run_goes_on_by_its_own_optimiser_only(tmp_path: Path):
     run(config(tmp_path, max_train_steps=10))
     with pytest.raises(ValueError, match="made by adamw, so it cannot go on by muon"):

@@ -30,7 +30,7 @@ from sfumato.train import checkpoint
 from sfumato.train.config import FitConfig
 from sfumato.train.ema import Ema
 from sfumato.train.log import RunLog
-from sfumato.train.optimizer import optimizers
+from sfumato.train.optimizer import optimizers, restore
 from sfumato.train.order import batch_seeds
 
 __all__ = ["BatchAt", "FitReport", "LossOfBatch", "Sample", "fit", "learning_rate"]
@@ -217,7 +217,7 @@ class _Run:
             number, index, name = key.split(".", 2)
             moments[int(number)].setdefault(int(index), {})[name] = value
         for optimizer, held in zip(self.optimizers, moments, strict=True):
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": held})
+            restore(optimizer, held)
         self.done = int(state["step"])
         return self.done
 

@@ -9,7 +9,7 @@ Paper: Muon is Scalable for LLM Training (Liu et al., 2025), arXiv:2502.16982, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sfumato.train.config import FitConfig
 
-__all__ = ["MatrixMuon", "optimizers"]
+__all__ = ["MatrixMuon", "optimizers", "restore"]
 
 _FEWEST_ROWS = 16
 
@@ -83,3 +83,19 @@ def _matrix(tensor: Tensor, like: Tensor) -> Tensor:
     if like.is_contiguous():
         return tensor.reshape(len(tensor), -1)
     return tensor.permute(0, 2, 3, 1).reshape(len(tensor), -1)
+
+
+def restore(optimizer: torch.optim.Optimizer, held: Mapping[int, Mapping[str, Tensor]]) -> None:
+    """Give an optimiser back what it remembered of each weight, in that weight's own order in memory.
+
+    A file holds tensors row by row; a network's weights may lie channels last, and fused steps read both as they lie.
+
+    Args:
+        optimizer: whose state is replaced.
+        held: for each weight by its number what is remembered, by name.
+    """
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": held})
+    for weight, remembered in optimizer.state.items():
+        for name, value in remembered.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                remembered[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
