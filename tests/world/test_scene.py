@@ -157,11 +157,19 @@ def test_impossible_specs_are_refused(change: dict[str, object], message: str) -
         ({"style_named": 1.5}, r"must lie in \[0, 1\]"),
         ({"vocabulary": "all"}, "core or whole"),
         ({"split": "dev"}, "train, validation, test"),
+        ({"styles": ()}, "got none"),
+        ({"styles": ("flat", "oil")}, "glossy, flat, 3d, got flat, oil"),
     ],
 )
 def test_impossible_configs_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SceneConfig(**change)  # pyright: ignore
+
+
+def test_styles_that_are_left_out_do_not_occur(world: World) -> None:
+    config = SceneConfig(styles=("3d", "flat"))
+    assert {draw(world, 0, index, config).style for index in range(40)} == {"3d", "flat"}
+    assert {draw(world, 0, index).style for index in range(40)} == {"glossy", "flat", "3d"}
 
 
 def test_negative_seeds_are_refused(world: World) -> None:

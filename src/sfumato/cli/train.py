@@ -123,4 +123,5 @@ def _help(field: dataclasses.Field[Any], required: bool) -> str:
     text = str(field.metadata.get("help", "")).replace("%", "%%")
     if required or field.default in (dataclasses.MISSING, None, ""):
         return text
-    return f"{text} ({str(field.default).replace('%', '%%')})".strip()
+    default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else str(field.default)
+    return f"{text} ({default.replace('%', '%%')})".strip()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -120,7 +120,9 @@ def _write_page(folder: Path, facts: Mapping[str, Any]) -> Path:
 
 
 def _told(value: Any) -> Any:
-    """A setting as a card tells it: of a path, what lies below the working or home folder."""
+    """A setting as a card tells it: of a path, what lies below the working or home folder; of several, a row."""
+    if isinstance(value, tuple):
+        return " ".join(map(str, cast("tuple[Any, ...]", value)))
     if not isinstance(value, Path):
         return value
     for base in (Path.cwd(), Path.home()):

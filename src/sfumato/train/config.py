@@ -71,6 +71,7 @@ class SceneFitConfig(FitConfig):
     counts: float = flag(0.0, "weight of scenes of two to four of one thing")
     coloured_background: float = flag(0.1, "share of scenes on another background than white")
     jitter: float = flag(0.25, "how much sizes and places vary, in [0, 1]")
+    styles: tuple[str, ...] = flag(("glossy", "flat", "3d"), "styles that occur")
     world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
 
     def scene_config(self) -> SceneConfig:
@@ -84,4 +85,5 @@ class SceneFitConfig(FitConfig):
             counts=self.counts,
             coloured_background=self.coloured_background,
             jitter=self.jitter,
+            styles=self.styles,
         )

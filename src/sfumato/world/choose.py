@@ -48,9 +48,10 @@ class SceneConfig:
         jitter: how much sizes and places vary; 0 is not at all, 1 the most that keeps things apart.
         vocabulary: "core", about 1,000 everyday concepts, or "whole".
         split: "train" and "validation" never show what is held out; "test" may.
+        styles: those that occur, all alike likely.
 
     Raises:
-        ValueError: negative or all-zero weights, a share outside [0, 1], or an unknown vocabulary or split.
+        ValueError: negative or all-zero weights, a share outside [0, 1], or an unknown vocabulary, split or style.
     """
 
     singles: float = 0.35
@@ -63,6 +64,7 @@ class SceneConfig:
     jitter: float = 0.5
     vocabulary: Literal["core", "whole"] = "core"
     split: Split = "train"
+    styles: tuple[str, ...] = STYLES
 
     def __post_init__(self) -> None:
         if min(self.weights) < 0 or sum(self.weights) <= 0:
@@ -72,6 +74,8 @@ class SceneConfig:
             raise ValueError("coloured_background, style_named, pair_coloured and jitter must lie in [0, 1]")
         if self.vocabulary not in ("core", "whole") or self.split not in SPLITS:
             raise ValueError("vocabulary must be core or whole, split one of " + ", ".join(SPLITS))
+        if not self.styles or not set(self.styles) <= set(STYLES):
+            raise ValueError(f"styles must be some of {', '.join(STYLES)}, got {', '.join(self.styles) or 'none'}")
 
     @property
     def weights(self) -> tuple[float, float, float, float]:
@@ -106,7 +110,7 @@ def choose_with(random: Generator, world: World, config: SceneConfig) -> SceneSp
     Raises:
         ValueError: a family draws hardly any concept of the vocabulary.
     """
-    style = STYLES[random.integers(len(STYLES))]
+    style = config.styles[random.integers(len(config.styles))]
     kind = KINDS[bisect(list(accumulate(config.weights)), random.random() * sum(config.weights))]
     objects, relation = _objects(world, kind, style, config, random)
     spec = SceneSpec(
