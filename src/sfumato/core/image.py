@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Literal
@@ -34,7 +35,7 @@ __all__ = [
 
 MAX_PIXELS = 32_000_000
 _FORMATS = ("PNG", "JPEG", "WEBP")
-_WARNINGS = Lock()
+_MOST_SCANS = 100
 
 
 class PictureError(ValueError):
@@ -65,12 +66,13 @@ def open_picture(
     """
     name = "picture" if isinstance(source, bytes) else str(source)
     try:
-        with _WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as picture:
+        with _WARNINGS.as_errors():
+            content = source if isinstance(source, bytes) else Path(source).read_bytes()
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
                 _check_size(picture.size, name, max_pixels)
+                _check_scans(content, picture.format, name)
                 picture.load()
-                return _flat(ImageOps.exif_transpose(picture), background)
+                return _flat(_upright(picture), background)
     except PictureError:
         raise
     except FileNotFoundError as error:
@@ -213,6 +215,49 @@ def _overlaps(cells: int, pixels: int, like: Tensor) -> Tensor:
     starts = torch.arange(pixels, device=like.device, dtype=like.dtype)
     common = torch.minimum(edges[1:], starts + 1) - torch.maximum(edges[:-1], starts)
     return common.clamp(min=0) * (cells / pixels)
+
+
+class _Warnings:
+    """Pillow's warnings as errors for as long as any thread reads a picture; threads decode side by side."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._former = warnings.catch_warnings()
+
+    @contextmanager
+    def as_errors(self) -> Generator[None]:
+        """A block in which they are."""
+        with self._lock:
+            if not self._inside:
+                self._former = warnings.catch_warnings()
+                self._former.__enter__()
+                warnings.filterwarnings("error", module="PIL")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._former.__exit__(None, None, None)
+
+
+_WARNINGS = _Warnings()
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF says; as it is if that cannot be read."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # Pillow raises nearly any exception on broken metadata
+        return picture
+
+
+def _check_scans(content: bytes, kind: str | None, name: str) -> None:
+    """Refuse a JPEG of a thousand scans: each costs a pass over the whole picture and hardly a byte."""
+    if kind == "JPEG" and content.count(b"\xff\xda") > _MOST_SCANS:
+        raise PictureError(f"{name}: more than {_MOST_SCANS} scans, which no camera writes")
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
