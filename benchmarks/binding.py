@@ -8,14 +8,16 @@ The judge knows real drawings only. Intervals are bootstraps over prompts, whose
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 from measure import RESULTS
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sfumato
@@ -175,11 +177,27 @@ class Bench:
                 images.append(sfumato.text_to_image(self.parts, asked.texts, seeds=seeds, steer=asked.steer, walk=walk))
         return torch.cat(images).float().clamp(-1, 1)
 
+    def measured(self, method: Method, pairs: Sequence[ColouredPair]) -> dict[str, Tensor]:
+        """The findings of a method's pictures, and the first of them as "shown"."""
+        images = self.made(method, pairs)
+        return {**self.found(images, pairs), "shown": images[:_SHOWN].clone()}
+
     def found(self, images: Tensor, pairs: Sequence[ColouredPair]) -> dict[str, Tensor]:
         """For each of ``Bound``'s findings the share of each prompt's pictures for which it holds, (prompts,)."""
         seeds = len(images) // len(pairs)
         found = [bound for part in images.chunk(seeds) for bound in binding_of(part, pairs, self.judge)]
         return {name: _by_prompt(found, name, seeds) for name in _COLUMNS}
+
+
+def kept(folder: Path | None, name: str, measure: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What was measured under a name, from a former run if its folder has it."""
+    if folder is None:
+        return measure()
+    file = folder / f"{re.sub('[^a-z0-9]+', '-', name)}.safetensors"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({key: value.contiguous() for key, value in measure().items()}, file)
+    return load_file(file)
 
 
 def with_swaps(pairs: Sequence[ColouredPair]) -> tuple[ColouredPair, ...]:
@@ -208,6 +226,7 @@ def main() -> None:
     parser.add_argument("--method", choices=tuple(METHODS), action="append", help="only this one; repeatable (all)")
     parser.add_argument("--model", default="emoji", metavar="PATH", help="a model (emoji)")
     parser.add_argument("--cc500", type=Path, metavar="FILE", help="CC-500.txt of the authors' repository")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep what each method gave, and go on from there")
     parser.add_argument("--write", action="store_true", help="write the tables and sheets to docs/results")
     options = parser.parse_args()
     torch.set_num_threads(usable_threads())
@@ -228,13 +247,12 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
     shown: list[Tensor] = []
     plain: dict[str, Tensor] = {}
     for method in chosen:
-        images = bench.made(METHODS[method], pairs)
-        found = bench.found(images, pairs)
+        found = kept(options.keep, f"{name} {method}", partial(bench.measured, METHODS[method], pairs))
+        shown.append(found.pop("shown"))
         plain = plain or found
         rows[method] = _cells(found, plain)
-        shown.append(images[:_SHOWN])
         print(name, method, *(f"{cell.value:.3f}" for cell in rows[method] if cell), file=sys.stderr)
-    words = [word for word in sys.argv[1:] if word not in ("--write", *options.sets)]
+    words = [word for word in sys.argv[1:] if word not in ("--write", "--keep", str(options.keep), *options.sets)]
     words = ["CC-500.txt" if word == str(options.cc500) else word for word in words]
     report = Report(
         title={"seen": "Pairs that training shows", "unseen": "Pairs that training never shows"}.get(
