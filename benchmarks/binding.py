@@ -248,7 +248,8 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
     plain: dict[str, Tensor] = {}
     for method in chosen:
         found = kept(options.keep, f"{name} {method}", partial(bench.measured, METHODS[method], pairs))
-        shown.append(found.pop("shown"))
+        shown.append(found["shown"])
+        found = {column: found[column] for column in _COLUMNS}
         plain = plain or found
         rows[method] = _cells(found, plain)
         print(name, method, *(f"{cell.value:.3f}" for cell in rows[method] if cell), file=sys.stderr)
