@@ -74,7 +74,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.dev: $(VENV)/.installed
 	@echo "installing the tools for tests"
-	@$(INSTALL) --editable '.[dev,train,judge,language]'
+	@$(INSTALL) --editable '.[dev,train,judge,language,cluster]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

@@ -21,9 +21,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "samplers": {"core"},
     "world": {"core"},
     "language": set(),
-    "retrieval": {"core"},
+    "retrieval": {"core", "world"},
     "checkpoints": {"core", "networks", "encoders", "samplers"},
-    "train": {"core", "networks", "encoders", "samplers", "checkpoints", "world"},
+    "train": {"core", "networks", "encoders", "samplers", "checkpoints", "world", "retrieval"},
     "evaluate": {"core", "encoders", "world", "retrieval", "machine"},
     "analysis": {"core", "retrieval"},
     "flows": {
@@ -34,8 +34,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "png_text": set(),
     "a1111": set(),
     "fields": set(),
-    "recipe": {"fields"},
-    "metadata": {"a1111", "fields", "recipe"},
+    "given": {"fields"},
+    "from_memory": {"fields", "given"},
+    "recipe": {"fields", "from_memory", "given"},
+    "metadata": {"a1111", "fields", "from_memory", "given", "recipe"},
     "__main__": {"cli"},
 }
 MAY_IMPORT["recipes"] = {*MAY_IMPORT} - {"__main__"} | {"flows"}
@@ -44,6 +46,8 @@ MAY_IMPORT["cli"] = {*MAY_IMPORT} - {"__main__"} | {"recipes"}
 
 HOME: dict[str, set[str]] = {
     "faiss": {"retrieval"},
+    "pyarrow": {"retrieval"},
+    "ray": {"retrieval"},
     "peft": {"train"},
     "accelerate": {"train", "checkpoints/weights.py"},
     "transformers": {"encoders", "checkpoints", "train", "recipes"},

@@ -1,6 +1,8 @@
 import io
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +96,36 @@ def test_orientation_is_applied() -> None:
     assert opened.size == (4, 8)
     assert opened.getpixel((0, 0)) == (255, 0, 0)
     assert opened.getpixel((0, 7)) == (0, 0, 255)
+
+
+def test_metadata_that_cannot_be_read_is_passed_over() -> None:
+    broken = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0"
+    file = io.BytesIO()
+    _halves().save(file, "JPEG", exif=broken)
+    assert open_picture(file.getvalue()).size == _halves().size
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded() -> None:
+    file = io.BytesIO()
+    _halves().save(file, "JPEG", progressive=True)
+    assert open_picture(file.getvalue()).size == _halves().size
+    with pytest.raises(PictureError, match="more than 100 scans"):
+        open_picture(file.getvalue() + b"\xff\xda" * 101)
+
+
+def test_threads_read_side_by_side_and_leave_warnings_as_they_were() -> None:
+    good, bad = _bytes(_halves()), _bytes(_halves())[:-30]
+
+    def read(number: int) -> bool:
+        try:
+            return open_picture(bad if number % 3 == 0 else good).size == _halves().size
+        except PictureError:
+            return False
+
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(read, range(300))) == [number % 3 != 0 for number in range(300)]
+    assert warnings.filters == before
 
 
 def test_the_first_picture_of_an_animation_counts() -> None:

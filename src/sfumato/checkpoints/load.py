@@ -6,6 +6,7 @@
     tokenizer*/          vocabulary
     scheduler/           scheduler_config.json
     guide/               config.json, diffusion_pytorch_model*.safetensors; ours, and no part of model_index.json
+    neighbours.json      how it takes vectors of pictures in; ours, see ``neighbours``
 
 All go through one code path. Parts that sampling does not need (safety checker, picture encoder) are left alone.
 Nothing needs the network; see ``sfumato.checkpoints.safety`` for what is refused.
@@ -23,6 +24,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from sfumato.checkpoints.neighbours import load_neighbour_tokens
 from sfumato.checkpoints.parts import Parts
 from sfumato.checkpoints.safety import CheckpointError, read_json
 from sfumato.checkpoints.weights import Header, fill, read_headers
@@ -34,7 +36,7 @@ from sfumato.networks.guide import Guide
 from sfumato.networks.unet import UNetNetwork
 from sfumato.samplers.schedule import prediction_of, schedule_of
 
-__all__ = ["EMBEDDED", "Parts", "load", "load_guide", "load_pictures"]
+__all__ = ["EMBEDDED", "Parts", "load", "load_guide", "load_pictures", "load_text"]
 
 EMBEDDED: Mapping[str, Path] = MappingProxyType({"emoji": Path(__file__).parent / "emoji"})
 """Checkpoints that come with the package, by name."""
@@ -72,7 +74,22 @@ def load(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Parts:
         scheduler=MappingProxyType(scheduler),
         size=_size(unet.config.sample_size, codec.factor),
         name=str(name_or_path) if str(name_or_path) in EMBEDDED else folder.name,
+        neighbours=load_neighbour_tokens(folder),
     )
+
+
+def load_text(name_or_path: str | Path, dtype: torch.dtype | None = None) -> TextEncoder:
+    """Load a checkpoint's text encoder alone.
+
+    Args:
+        name_or_path: as for :func:`load`.
+        dtype: of the weights; None: float32.
+
+    Raises:
+        CheckpointError: no such checkpoint, or a part that is broken, unsafe or of an unknown kind.
+    """
+    folder = _folder(name_or_path)
+    return _text(folder, read_json(folder / "model_index.json"), dtype or torch.float32)
 
 
 def load_pictures(name_or_path: str | Path, dtype: torch.dtype | None = None) -> PictureEncoder | None:
@@ -131,11 +148,18 @@ def _diffusers(kind: Any, config: dict[str, Any], header: Header) -> nn.Module:
 
 
 def _clip(kind: Any, config: dict[str, Any], header: Header) -> nn.Module:
-    return kind(kind.config_class.from_dict(config))
+    return kind(_plain(kind.config_class.from_dict(config)))
 
 
 def _bert(kind: Any, config: dict[str, Any], header: Header) -> nn.Module:
-    return kind(kind.config_class.from_dict(config), add_pooling_layer=any("pooler." in name for name in header))
+    settings = _plain(kind.config_class.from_dict(config))
+    return kind(settings, add_pooling_layer=any("pooler." in name for name in header))
+
+
+def _plain(settings: Any) -> Any:
+    """Settings with torch's own attention: a file may name another, even one whose code would be fetched."""
+    settings._attn_implementation = "sdpa"
+    return settings
 
 
 _DIFFUSERS, _TRANSFORMERS = "diffusion_pytorch_model", "model"

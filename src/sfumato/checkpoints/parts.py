@@ -10,6 +10,7 @@ import torch
 
 from sfumato.core.codec import LatentCodec, PixelCodec
 from sfumato.core.model import DenoisingModel
+from sfumato.encoders.joint import NeighbourTokens
 from sfumato.encoders.text import TextEncoder
 from sfumato.networks.unet import UNetNetwork
 
@@ -27,6 +28,7 @@ class Parts:
         scheduler: the scheduler settings that it was published with.
         size: height and width, in pixels, of the pictures that it was trained on.
         name: what it was loaded by: "emoji", or the name of its folder.
+        neighbours: how it takes embeddings of pictures in; None: it takes none.
     """
 
     model: DenoisingModel
@@ -35,6 +37,7 @@ class Parts:
     scheduler: Mapping[str, Any]
     size: tuple[int, int]
     name: str = ""
+    neighbours: NeighbourTokens | None = None
 
     @property
     def network(self) -> UNetNetwork:

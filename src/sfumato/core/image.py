@@ -51,7 +51,7 @@ def open_picture(
 
     PNG, JPEG or WebP by content, whatever the name. The size is read from the header before anything is decoded.
     EXIF orientation is applied, transparency is laid over the background, palettes, grey, CMYK and 16-bit become 8-bit
-    RGB, the first picture of an animation counts, and Pillow's warnings are errors.
+    RGB, the first picture of an animation counts, and Pillow's warnings are errors, but for EXIF that cannot be read.
 
     Args:
         source: a path, or the bytes of a file.
@@ -233,6 +233,7 @@ class _Warnings:
                 self._former = warnings.catch_warnings()
                 self._former.__enter__()
                 warnings.filterwarnings("error", module="PIL")
+                warnings.filterwarnings("ignore", "Corrupt EXIF data", module="PIL")  # the picture may be sound
             self._inside += 1
         try:
             yield
