@@ -1,13 +1,16 @@
 """The declared number of forwards per step, counted on the network itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import product
 
 import pytest
 import torch
 from torch import Tensor
 
 from sfumato.attention.identity import IdentityAttention
-from sfumato.core.branch import Branch, Guided
+from sfumato.attention.maps import MapRecorder
+from sfumato.core.attention import AttentionEdit
+from sfumato.core.branch import Branch, Guided, Mix
 from sfumato.core.level import Level
 from sfumato.core.model import DenoisingModel
 from sfumato.core.noise import Noise
@@ -15,12 +18,17 @@ from sfumato.core.path import bumps, trailing
 from sfumato.core.sample import sample
 from sfumato.core.steps import Ddim, Dpmpp2M, EulerAncestral, Heun, Renoising, Step
 from sfumato.guidance.classifier_free import classifier_free, in_interval
+from sfumato.guidance.perturbed_attention import perturbation
+from sfumato.guidance.projected import Projected
 from sfumato.guidance.rescale import Rescaled
-from tests.parts import Flatten, HalveValues, Sharpen, branch, counted, scaled_linear, start, tiny_model
+from tests.parts import TOKENS, Flatten, HalveValues, Sharpen, branch, counted, scaled_linear, start, tiny_model
 
 STEPS = 4
 NONE, TEXT, OTHER = (branch(seed) for seed in range(3))
 EDITED = Branch(TEXT.condition, (Sharpen(), Flatten(), HalveValues()))
+BESIDE, ALONE = branch(3, tokens=TOKENS + 4), branch(4, tokens=4)
+"""Neighbours in the context, after the words and in place of them."""
+
 PERTURBED = Branch(TEXT.condition, (IdentityAttention(),))
 
 METHODS: dict[str, Callable[[DenoisingModel], Callable[[Tensor, Level], Tensor]]] = {
@@ -31,8 +39,13 @@ METHODS: dict[str, Callable[[DenoisingModel], Callable[[Tensor, Level], Tensor]]
     "three edits": lambda model: Guided(model, classifier_free(EDITED, NONE, 7.5)),
     "perturbed attention": lambda model: Guided(model, TEXT + 3.0 * (TEXT - PERTURBED)),
     "rescale": lambda model: Rescaled(model, classifier_free(TEXT, NONE, 7.5), TEXT, "noise"),
+    "neighbours beside words": lambda model: Guided(model, classifier_free(BESIDE, NONE, 7.5)),
+    "neighbours as a branch": lambda model: Guided(model, classifier_free(TEXT, NONE, 7.5) + 4.0 * (ALONE - NONE)),
     "all at once": lambda model: Rescaled(
-        model, classifier_free(EDITED, NONE, 7.5) + 2.0 * (OTHER - NONE) + 3.0 * (TEXT - PERTURBED), TEXT, "noise"
+        model,
+        classifier_free(EDITED, NONE, 7.5) + 2.0 * (OTHER - NONE) + 2.0 * (ALONE - NONE) + 3.0 * (TEXT - PERTURBED),
+        TEXT,
+        "noise",
     ),
 }
 
@@ -71,3 +84,33 @@ def test_going_up_costs_nothing() -> None:
     with torch.no_grad(), counted(model) as rows:
         sample(Guided(model, TEXT), start(), path, Renoising(Ddim()), noise=Noise([0, 1]))
     assert len(rows) == STEPS + 2
+
+
+EDITS: Mapping[str, Callable[[], tuple[AttentionEdit, ...]]] = {
+    "no edits": lambda: (),
+    "context": lambda: (HalveValues(),),
+    "scores, windowed": lambda: (Sharpen(until=0.5),),
+    "weights": lambda: (Flatten(),),
+    "identity": lambda: (IdentityAttention(),),
+    "all, recorded": lambda: (HalveValues(), Sharpen(), Flatten(), IdentityAttention(), MapRecorder()),
+}
+MIXES: Mapping[str, Callable[[Branch, Branch], Mix | Callable[[Level], Mix]]] = {
+    "conditional": lambda text, none: 1.0 * text,
+    "guidance": lambda text, none: classifier_free(text, none, 5.0),
+    "interval": lambda text, none: in_interval(classifier_free(text, none, 5.0), text, 0.0, 0.5),
+    "perturbed": lambda text, none: perturbation(text, IdentityAttention(), 3.0)(
+        classifier_free(text, none, torch.tensor([1.0, 7.0]))
+    ),
+}
+
+
+@pytest.mark.parametrize(("edits", "mix"), product(EDITS, MIXES))
+def test_attention_edits_go_with_every_mix_and_what_is_no_mix(edits: str, mix: str) -> None:
+    model, text, none = tiny_model(dtype=torch.float32), branch(1, edits=EDITS[edits]()), branch(0)
+    asked, two = MIXES[mix](text, none), trailing(scaled_linear(), 2)
+    for denoise in (Guided(model, asked), Rescaled(model, asked, text, "noise"), Projected(model, asked, text)):
+        with torch.no_grad():
+            denoise(start().float(), two[0])
+            with counted(model) as rows:
+                x = sample(denoise, start().float(), two, Heun(), noise=Noise([0, 1]))
+        assert x.shape == start().shape and x.isfinite().all() and len(rows) == 3, denoise

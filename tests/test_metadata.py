@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from sfumato.from_memory import FromMemory
+from sfumato.given import Given
 from sfumato.metadata import (
     A1111_CHUNK,
     JSON_CHUNK,
@@ -18,7 +20,7 @@ from sfumato.metadata import (
     to_json,
     written,
 )
-from sfumato.recipe import OPTIONAL, Given, Recipe
+from sfumato.recipe import OPTIONAL, Recipe
 
 RECIPE = Recipe(
     prompt='a "red" caf\u00e9, \u732b\nSteps: 3',
@@ -60,6 +62,7 @@ STEERED = replace(
     regions=(("a tree", FILE), ("a house", (32, 0, 64, 64))),
     region_share=0.25,
     excite=("a bird", "a car"),
+    recall=FromMemory(Given("openmoji", "cd" * 8), "and", 3, 9, FILE, 0.01, False, "zero", (("0f" * 8, "\u732b"),)),
     like=FILE,
     like_scale=8,
     like_until=0.5,
@@ -96,7 +99,7 @@ def test_every_way_of_steering_comes_back_and_what_is_off_is_not_written() -> No
     assert from_json(to_json(STEERED)) == STEERED
     assert set(written(STEERED)) == {field.name for field in fields(Recipe)}
     assert not OPTIONAL & set(written(RECIPE))
-    assert STEERED.given == (FILE,) * 7
+    assert STEERED.given == (FILE,) * 8
     assert "Denoising strength: 0.4" in to_a1111(replace(STEERED, task="redraw"))
 
 

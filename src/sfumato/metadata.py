@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sfumato.a1111 import SAMPLERS, Written, join, short_name, split
 from sfumato.fields import shown
-from sfumato.recipe import OPTIONAL, Given, Recipe
+from sfumato.from_memory import FromMemory
+from sfumato.given import Given
+from sfumato.recipe import OPTIONAL, Recipe
 
 __all__ = [
     "A1111_CHUNK",
@@ -32,6 +34,7 @@ __all__ = [
 A1111_CHUNK = "parameters"
 JSON_CHUNK = "sfumato"
 
+_Record = TypeVar("_Record")
 _FORMAT = 1
 _DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 _LONGEST = 65_536
@@ -109,7 +112,7 @@ def from_json(text: str) -> Recipe:
         if wrong:
             listed = ", ".join(shown(name) for name in sorted(wrong)[:5])
             raise MetadataError(f"{problem} field in its recipe: {listed}")
-    return _checked({name: _frozen(value) for name, value in values.items()})
+    return _checked(Recipe, {name: _frozen(value) for name, value in values.items()})
 
 
 def to_a1111(recipe: Recipe) -> str:
@@ -149,7 +152,7 @@ def from_a1111(text: str) -> Found:
         ignored += [] if read or name == "Version" else [f"{name}: {word}"]
     if "seed" not in values:
         raise MetadataError("its recipe names no seed")
-    return Found(_checked(values), tuple(ignored), complete=False)
+    return Found(_checked(Recipe, values), tuple(ignored), complete=False)
 
 
 def _read(name: str, word: str) -> dict[str, Any]:
@@ -183,17 +186,20 @@ def _no_constant(name: str) -> float:
 
 
 def _frozen(value: Any) -> Any:
-    """JSON's lists as tuples, and its objects of a name and a digest as files."""
+    """JSON's lists as tuples, and its objects as the records that have their fields."""
     if isinstance(value, list):
         return tuple(_frozen(each) for each in cast("list[Any]", value))
-    if isinstance(value, dict) and set(cast("dict[str, Any]", value)) == {"name", "digest"}:
-        return Given(**cast("dict[str, Any]", value))
+    if isinstance(value, dict):
+        inside = {name: _frozen(each) for name, each in cast("dict[str, Any]", value).items()}
+        for record in (Given, FromMemory):
+            if set(inside) == {field.name for field in fields(record)}:
+                return _checked(record, inside)
     return value
 
 
-def _checked(values: dict[str, Any]) -> Recipe:
+def _checked(record: type[_Record], values: dict[str, Any]) -> _Record:
     try:
-        return Recipe(**values)
+        return record(**values)
     except ValueError as error:
         raise MetadataError(f"in its recipe {error}") from error
 

@@ -7,30 +7,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from sfumato.fields import Rule, column_of, fits_all, number, one_of, or_none, rows, shown, text, whole
+from sfumato.from_memory import FromMemory
+from sfumato.given import GIVEN, HEXADECIMAL, NAME, PLACE, Box, Given
 
-__all__ = ["OPTIONAL", "PARSERS", "TASKS", "Box", "Given", "Recipe"]
+__all__ = ["OPTIONAL", "PARSERS", "TASKS", "Recipe"]
 
 TASKS = ("generate", "redraw", "inpaint", "outpaint", "morph", "rewrite")
 """The commands whose pictures carry a recipe."""
 
 PARSERS = ("rules", "spacy", "benepar", "stanza")
 """What can find phrases in a prompt."""
-
-Box = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels, the last two outside."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """A file that a picture was made from.
-
-    Args:
-        name: of the file, or of a folder with a model; never a path.
-        digest: hexadecimal digits of what it holds: SHA-256 of a file, the fingerprint of a model.
-    """
-
-    name: str
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -71,6 +57,7 @@ class Recipe:
         regions: (prompt, where): prompts that are bound to a region.
         region_share: what those prompts have of the attention there, in [0, 1].
         excite: phrases whose attention is raised.
+        recall: pictures of a memory that are in the context.
         like: picture whose coarse shapes are followed.
         like_scale: side of its blocks, in pixels.
         like_until: share of the path up to which it is followed.
@@ -127,6 +114,7 @@ class Recipe:
     regions: tuple[tuple[str, Given | Box], ...] = ()
     region_share: float = 0.8
     excite: tuple[str, ...] = ()
+    recall: FromMemory | None = None
     like: Given | None = None
     like_scale: int = 16
     like_until: float = 0.8
@@ -183,19 +171,12 @@ class Recipe:
         """The files that it names, without those of models."""
         files = (self.like, self.start, self.picture, self.mask, self.to_picture)
         places = (row[1] for row in (*self.paint, *self.regions))
-        return tuple(each for each in (*files, *places) if isinstance(each, Given))
+        asked = () if self.recall is None else (self.recall.query,)
+        return tuple(each for each in (*files, *places, *asked) if isinstance(each, Given))
 
 
 def _is_interval(value: Any) -> bool:
     return fits_all(value, (number(0, 1), number(0, 1))) and value[0] < value[1]
-
-
-def _is_place(value: Any) -> bool:
-    return _is_given(value) or (fits_all(value, (whole(0, 4096),) * 4) and value[0] < value[2] and value[1] < value[3])
-
-
-def _is_given(value: Any) -> bool:
-    return isinstance(value, Given) and _NAME[0](value.name) and _HEX[0](value.digest)
 
 
 def _is_threshold(value: Any) -> bool:
@@ -208,20 +189,16 @@ def _is_threshold(value: Any) -> bool:
         return False
 
 
-_NAME = text(200)
-_HEX: Rule = (lambda v: isinstance(v, str) and len(v) <= 64 and set(v) <= set("0123456789abcdef"), "hexadecimal")
-_GIVEN: Rule = (_is_given, "a file's name and digest")
 _PROMPT, _SEED, _SHARE, _SCALE = text(10_000), whole(0, 2**64 - 1), number(0, 1), number(0, 1000)
 _SIDE = whole(8, 4096)
-_PLACE: Rule = (_is_place, "a file, or a box")
 _PHRASES = column_of("phrases", _PROMPT)
 
 _RULES: Mapping[str, Rule] = {
     "prompt": _PROMPT,
     "seed": _SEED,
     "negative": _PROMPT,
-    "model": _NAME,
-    "fingerprint": _HEX,
+    "model": NAME,
+    "fingerprint": HEXADECIMAL,
     "steps": whole(1, 1000),
     "scheduler": text(80),
     "guidance": _SCALE,
@@ -238,31 +215,32 @@ _RULES: Mapping[str, Rule] = {
     "pag": _SCALE,
     "apg": or_none(_SHARE),
     "threshold": (_is_threshold, '"static" or "dynamic:QUANTILE" with a quantile in (0, 1]'),
-    "classifier": rows("a head, a word and a scale", _NAME, _NAME, _SCALE),
+    "classifier": rows("a head, a word and a scale", NAME, NAME, _SCALE),
     "clip_guidance": _SCALE,
     "clip_form": one_of("noised", "estimate"),
-    "experts": rows("a model and the share of the path that is its own", _GIVEN, _SHARE, _SHARE),
+    "experts": rows("a model and the share of the path that is its own", GIVEN, _SHARE, _SHARE),
     "langevin": whole(0, 100),
     "structure": one_of("", "phrases", "scene-graph", "conjunction"),
     "parser": one_of(*PARSERS),
-    "paint": rows("a phrase, a file or a box, and a weight", _PROMPT, _PLACE, _SCALE),
+    "paint": rows("a phrase, a file or a box, and a weight", _PROMPT, PLACE, _SCALE),
     "paint_strength": _SCALE,
-    "regions": rows("a prompt and a file or a box", _PROMPT, _PLACE),
+    "regions": rows("a prompt and a file or a box", _PROMPT, PLACE),
     "region_share": _SHARE,
     "excite": _PHRASES,
-    "like": or_none(_GIVEN),
+    "recall": (lambda value: value is None or isinstance(value, FromMemory), "what is taken from a memory, or nothing"),
+    "like": or_none(GIVEN),
     "like_scale": whole(1, 4096),
     "like_until": _SHARE,
-    "start": or_none(_GIVEN),
-    "picture": or_none(_GIVEN),
-    "mask": or_none(_GIVEN),
+    "start": or_none(GIVEN),
+    "picture": or_none(GIVEN),
+    "mask": or_none(GIVEN),
     "strength": _SHARE,
     "repaint": whole(1, 1000),
     "paste": (lambda value: type(value) is bool, "true or false"),
     "border": (lambda value: fits_all(value, (whole(0, 4096),) * 4), "four whole numbers from 0 to 4096"),
     "to_prompt": _PROMPT,
     "to_seed": _SEED,
-    "to_picture": or_none(_GIVEN),
+    "to_picture": or_none(GIVEN),
     "share": _SHARE,
     "cross": _SHARE,
     "self_attention": _SHARE,

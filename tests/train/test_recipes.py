@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import sfumato
 from sfumato.checkpoints.load import load_guide, load_pictures
 from sfumato.core.schedules import CosineSchedule
+from sfumato.encoders.image import sentences
 from sfumato.networks.guide import Reading
 from sfumato.recipes import codec, denoiser, guide, pictures_words
-from sfumato.recipes.pictures_words import contrastive_loss, retrieval_at
+from sfumato.recipes.pictures_words import contrastive_loss, prepare_captioned, retrieval_at
 from sfumato.train.card import add_scores
 from sfumato.train.labelled import UNKNOWN, LabelledSet, word_lists
 from sfumato.train.locked import Locked, locked_codec, locked_pictures, locked_text
@@ -43,20 +45,22 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
             output_dir=folder / "codec", max_train_steps=12, width=8, scenes=40, world="sample", ema_decay=0.5, **QUICK
         )
     )
-    pictures_words.main(
-        pictures_words.Config(
-            output_dir=folder / "pictures_words",
-            text=folder,
-            max_train_steps=12,
-            hidden=64,
-            layers=1,
-            patch=16,
-            scenes=40,
-            world="sample",
-            **QUICK,
-        )
-    )
+    pictures_words.main(pictures_words_config(folder))
     return folder
+
+
+def pictures_words_config(folder: Path) -> pictures_words.Config:
+    return pictures_words.Config(
+        output_dir=folder / "pictures_words",
+        text=folder,
+        max_train_steps=12,
+        hidden=64,
+        layers=1,
+        patch=16,
+        scenes=40,
+        world="sample",
+        **QUICK,
+    )
 
 
 def losses(run: Path) -> list[float]:
@@ -79,6 +83,32 @@ def test_the_picture_encoder_gives_unit_vectors_of_the_text_width(base: Path):
     vectors = encoder(torch.zeros(3, 3, 64, 64))
     assert vectors.shape == (3, 32)
     assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
+
+
+def test_captioned_scenes_are_computed_once_and_again_when_they_change(base: Path):
+    settings = pictures_words_config(base)
+    assert len(list(settings.output_dir.glob("captioned-*"))) == 1
+    learned, held_out, key = prepare_captioned(settings)
+    scenes = render(open_world("sample"), 0, 40, SceneConfig())
+    assert torch.equal(learned.pictures, scenes.pictures)
+    assert torch.equal(learned.texts, sentences(locked_text(base), scenes.captions))
+    assert held_out.pictures.shape == (512, 64, 64, 3) and held_out.texts.shape == (512, 32)
+    assert key in (settings.output_dir / "pictures" / "README.md").read_text()
+    assert [file.stem for file in settings.output_dir.glob("captioned-*")] == [f"captioned-{key}"]
+    assert prepare_captioned(replace(settings, seed=1))[2] != key
+    assert len(list(settings.output_dir.glob("captioned-*"))) == 2
+
+
+def test_the_picture_encoder_goes_on_with_the_same_scenes(base: Path, tmp_path: Path):
+    settings = replace(pictures_words_config(base), output_dir=tmp_path)
+    pictures_words.main(replace(settings, max_train_steps=6))
+    prepared = [(file.name, file.stat().st_mtime_ns) for file in tmp_path.glob("captioned-*")]
+    pictures_words.main(replace(settings, resume_from_checkpoint="latest"))
+    assert [(file.name, file.stat().st_mtime_ns) for file in tmp_path.glob("captioned-*")] == prepared
+    whole, resumed = (
+        load_file(each / "pictures" / "model.safetensors") for each in (base / "pictures_words", tmp_path)
+    )
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def denoiser_config(base: Path, run: Path) -> denoiser.Config:

@@ -50,10 +50,20 @@ def run(options: argparse.Namespace) -> int:
         say(f"sfumato: note: {note}", quiet=options.quiet)
     sources = Sources(model)
     for path in options.given or ():
-        sources.add_model(find(str(path))) if path.is_dir() else sources.add(path)
+        _take(sources, path)
     sources.search(recipe, [options.picture.parent, Path(), options.output])
     render([recipe], job_of(options, model), sources)
     return 0
+
+
+def _take(sources: Sources, path: Path) -> None:
+    """Take in what a path leads to: a memory, a model, or a file."""
+    if (path / "memory.json").is_file():
+        sources.add_memory(path)
+    elif path.is_dir():
+        sources.add_model(find(str(path)))
+    else:
+        sources.add(path)
 
 
 def _model_of(recipe: Recipe, wanted: str | None) -> Model:

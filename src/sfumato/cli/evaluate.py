@@ -18,8 +18,9 @@ from sfumato.cli.parser import UsageError
 from sfumato.cli.progress import emit, say
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import whole
+from sfumato.given import Box
 from sfumato.metadata import written
-from sfumato.recipe import Box, Recipe
+from sfumato.recipe import Recipe
 
 if TYPE_CHECKING:
     from sfumato.checkpoints.parts import Parts
@@ -56,6 +57,10 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--guidance of an evaluation is one scale")
     if options.show_parse:
         raise UsageError("--show-parse tells of prompts that you give, and an evaluation has its own; leave it out")
+    if options.unconditional or options.show_neighbours:
+        raise UsageError(
+            "an evaluation is of prompts, and writes a table; leave out --unconditional, --show-neighbours"
+        )
     if options.card and not (model.folder / "training.json").is_file():
         raise UsageError(f"{model.folder} has no training.json to write scores into; leave out --card")
     prepare_folder(options.output)
@@ -129,7 +134,8 @@ def _command(options: argparse.Namespace, recipe: Recipe) -> str:
         "--cache": options.cache,
     }
     given = [text for flag, value in words.items() if value is not None for text in (flag, str(value))]
-    return shlex.join(["sfumato", "evaluate", *given, *_steering(options, recipe), *_words(options, recipe)])
+    steered = (*_steering(options, recipe), *_words(options, recipe), *_memory(options, recipe))
+    return shlex.join(["sfumato", "evaluate", *given, *steered])
 
 
 def _steering(options: argparse.Namespace, recipe: Recipe) -> list[str]:
@@ -150,6 +156,16 @@ def _words(options: argparse.Namespace, recipe: Recipe) -> list[str]:
     words += [f"--excite={phrase}" for phrase in recipe.excite]
     plain = ("structure", "parser", "paint_strength", "region_share")
     return words + [f"--{name.replace('_', '-')}={on[name]}" for name in plain if name in on]
+
+
+def _memory(options: argparse.Namespace, recipe: Recipe) -> list[str]:
+    """The flags of :func:`sfumato.cli.recall.add_memory_flags` that are on, as words."""
+    asked = recipe.recall
+    if asked is None:
+        return []
+    pool = [f"--pool={asked.pool}"] if asked.pool else []
+    plain = (f"--mode={options.mode}", f"--neighbours={asked.count}", f"--null={asked.null}")
+    return [f"--memory={asked.memory.name}", *plain, *pool]
 
 
 def _where(where: Path | Box) -> str:

@@ -10,6 +10,7 @@ from sfumato.a1111 import SAMPLERS
 from sfumato.cli.models import Model, find
 from sfumato.cli.parser import UsageError
 from sfumato.cli.progress import say
+from sfumato.cli.recall import add_memory_flags, recall_of
 from sfumato.cli.render import Job
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import (
@@ -27,8 +28,9 @@ from sfumato.cli.values import (
     whole,
 )
 from sfumato.cli.words import did_you_mean
+from sfumato.given import Box, Given
 from sfumato.machine import best_dtype, usable_threads
-from sfumato.recipe import PARSERS, Box, Given, Recipe
+from sfumato.recipe import PARSERS, Recipe
 
 __all__ = [
     "HIGHEST_SEED",
@@ -62,6 +64,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     add("--rescale", type=number(0, 1), default=0.0, metavar="S", help="tames the contrast of strong guidance (0)")
     add_steering_flags(parser)
     add_word_flags(parser)
+    add_memory_flags(parser)
 
 
 def add_steering_flags(parser: argparse.ArgumentParser) -> None:
@@ -107,8 +110,9 @@ def add_word_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_like_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on a picture whose coarse shapes are followed."""
+    query = "with --memory: the picture that is asked for"
     add = parser.add_argument_group("a picture to follow").add_argument
-    add("--like", type=existing_file, metavar="IMAGE", help="follow a picture's coarse shapes and colours")
+    add("--like", type=existing_file, metavar="IMAGE", help=f"follow a picture's coarse shapes and colours; {query}")
     add("--like-scale", type=whole(1, 4096), default=16, metavar="PX", help="side of the blocks that are followed (16)")
     add("--like-until", type=number(0, 1), default=0.8, metavar="S", help="share of the path that follows it (0.8)")
 
@@ -157,6 +161,7 @@ def job_of(options: argparse.Namespace, model: Model, batch: int = 1, *, grid: b
         metadata=not options.no_metadata,
         grid=grid,
         attention=getattr(options, "show_attention", False),
+        neighbours=getattr(options, "show_neighbours", False),
         json=options.json,
         quiet=options.quiet,
     )
@@ -182,7 +187,8 @@ def recipe_of(options: argparse.Namespace, sources: Sources) -> Recipe:
     if options.negative and set(options.guidance) == {1.0} and not options.concepts:
         say("sfumato: note: without guidance (--guidance 1) --negative does nothing", quiet=options.quiet)
     width, height = getattr(options, "size", None) or (None, None)
-    like = getattr(options, "like", None)
+    like, recall = getattr(options, "like", None), recall_of(options, sources)
+    like = like if recall is None else None
     followed = {} if like is None else {"like_scale": options.like_scale, "like_until": options.like_until}
     return Recipe(
         prompt="",
@@ -213,6 +219,7 @@ def recipe_of(options: argparse.Namespace, sources: Sources) -> Recipe:
         regions=tuple((prompt, _placed(where, sources)) for prompt, where in options.region or ()),
         region_share=options.region_share,
         excite=tuple(options.excite or ()),
+        recall=recall,
         like=None if like is None else sources.add(like),
         **followed,
     )
@@ -230,18 +237,19 @@ def guidance_of(options: argparse.Namespace, count: int) -> Sequence[float]:
     return scales if len(scales) == count else scales * count
 
 
-def check_prompts(options: argparse.Namespace, prompts: Sequence[str], count: int) -> None:
+def check_prompts(options: argparse.Namespace, prompts: Sequence[str], count: int, *, wordless: bool = False) -> None:
     """See that prompts are there and not endless, and that the last seed exists.
 
     Args:
         options: with the first seed, which may be None.
         prompts: what pictures show.
         count: number of pictures, one seed each.
+        wordless: whether something else says what pictures show.
 
     Raises:
         UsageError: they are not.
     """
-    if not all(prompt.strip() for prompt in prompts):
+    if not wordless and not all(prompt.strip() for prompt in prompts):
         raise UsageError("a prompt is empty; say what the picture shows")
     _check_lengths(*prompts)
     last = (options.seed or 0) + count - 1

@@ -20,7 +20,7 @@ from sfumato.cli.flags import (
     recipe_of,
 )
 from sfumato.cli.models import find
-from sfumato.cli.parser import Parser
+from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.render import render
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import existing_file
@@ -31,7 +31,8 @@ __all__ = ["add_flags", "add_picture_flags", "planned", "recipes_of", "run"]
 
 def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato generate``."""
-    parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="what a picture shows; several make a batch")
+    what = "what a picture shows; several make a batch; none with --memory and --like or --unconditional"
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help=what)
     add_picture_flags(parser)
     parser.epilog = 'example: sfumato generate "a red apple" "a blue bird" --count 4 --grid -o pictures'
     parser.set_defaults(run=run)
@@ -63,7 +64,11 @@ def planned(options: argparse.Namespace, sources: Sources) -> list[Recipe]:
         UsageError: settings that cannot be.
     """
     start = None if options.start is None else sources.add(options.start)
-    return recipes_of(options, replace(recipe_of(options, sources), start=start), options.prompts)
+    shared = replace(recipe_of(options, sources), start=start)
+    wordless = shared.recall is not None and (options.unconditional or options.like is not None)
+    if not options.prompts and not wordless:
+        raise UsageError("something is missing: PROMPT, what the picture shows (see `sfumato generate --help`)")
+    return recipes_of(options, shared, options.prompts or [""])
 
 
 def recipes_of(options: argparse.Namespace, shared: Recipe, prompts: Sequence[str]) -> list[Recipe]:
@@ -72,8 +77,10 @@ def recipes_of(options: argparse.Namespace, shared: Recipe, prompts: Sequence[st
     Raises:
         UsageError: an empty or endless prompt, a seed too high, or another number of scales than pictures.
     """
+    if options.unconditional and any(prompts):
+        raise UsageError("--unconditional makes pictures that nobody describes; leave out the prompt, or the flag")
     shown = [prompt for prompt in prompts for _ in range(options.count)]
-    check_prompts(options, prompts, len(shown))
+    check_prompts(options, prompts, len(shown), wordless=list(prompts) == [""] and shared.recall is not None)
     if options.show_parse:
         tell_parse(shared, prompts, quiet=options.quiet)
     seed = secrets.randbits(32) if options.seed is None else options.seed

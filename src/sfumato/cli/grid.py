@@ -18,6 +18,7 @@ from sfumato.cli.make import make, steps_of
 from sfumato.cli.models import find
 from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.progress import bar, emit, say
+from sfumato.cli.recall import recalled
 from sfumato.cli.render import completed, load_parts
 from sfumato.cli.sources import Sources
 from sfumato.cli.words import did_you_mean
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["add_flags", "run"]
 
 _FIXED = (
-    *("count", "grid", "show-attention", "show-parse", "exact", "batch"),
+    *("count", "grid", "show-attention", "show-neighbours", "show-parse", "exact", "batch"),
     *("output", "force", "json", "quiet", "debug", "no-metadata", "help"),
 )
 _Axis = tuple[str, tuple[str, ...]]
@@ -56,10 +57,10 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         KeyboardInterrupt: on Ctrl-C; the message counts the cells that are there.
     """
-    if options.count != 1 or options.no_metadata or options.show_attention:
+    if options.count != 1 or options.no_metadata or options.show_attention or options.show_neighbours:
         raise UsageError(
-            "a cell is one picture, and goes on by the recipe it carries; leave out --count, --no-metadata and "
-            "--show-attention"
+            "a cell is one picture, and goes on by the recipe it carries; leave out --count, --no-metadata, "
+            "--show-attention and --show-neighbours"
         )
     axes = [_axis(word) for word in (options.z, options.y, options.x) if word]
     if len({name for name, _ in axes}) < len(axes):
@@ -91,7 +92,7 @@ def _make_cells(cells: Sequence[_Cell], paths: Sequence[Path], options: argparse
                 key = (sources.model.fingerprint, asked.dtype)
                 if key not in loaded:
                     loaded[key] = load_parts(sources.model, asked, options.max_rows)
-                recipe = completed(asked, loaded[key], sources.model)
+                (recipe,) = recalled(loaded[key], [completed(asked, loaded[key], sources.model)], sources)
                 if options.force or not _is_there(path, recipe):
                     images = make(loaded[key], [recipe], sources, advance)
                     write_whole(picture_bytes(to_pictures(images)[0], chunks(recipe)), path, replace=True)

@@ -27,6 +27,7 @@ _COMMANDS = {
     "grid": ("grid", "add_flags", "compare settings on one labelled sheet"),
     "again": ("again", "add_flags", "make a picture once more from the recipe that it carries"),
     "models": ("models", "add_flags", "list the installed models with their cards"),
+    "memory": ("memory", "add_flags", "make and search memories: pictures to draw from"),
     "world": ("world", "add_flags", "fetch or show the emoji pictures to train and evaluate on"),
     "train": ("train", "add_flags", "run a training recipe"),
     "evaluate": ("evaluate", "add_flags", "score a model on the fixed prompts of the emoji world"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.cli.edits import edits_of
 from sfumato.cli.progress import Advance
+from sfumato.cli.recall import with_neighbours
 from sfumato.cli.sources import Sources
 from sfumato.recipe import Recipe
 
@@ -255,7 +256,7 @@ def followed(parts: Parts, batch: Sequence[Recipe], sources: Sources, steer: Ste
         ValueError: a parser that is not installed.
     """
     first = batch[0]
-    steer = replace(steer, edits=edits_of(first, sources))
+    steer = with_neighbours(parts, batch, sources, replace(steer, edits=edits_of(first, sources)))
     if not first.classifier and not first.clip_guidance:
         return steer
     from sfumato.encoders.image import sentences

@@ -25,7 +25,7 @@ from sfumato.cli.progress import say
 from sfumato.cli.render import render
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import number, size, whole
-from sfumato.recipe import Given
+from sfumato.given import Given
 
 __all__ = ["add_flags", "run"]
 

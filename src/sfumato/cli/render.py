@@ -12,6 +12,7 @@ from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_nu
 from sfumato.cli.make import make, steps_of
 from sfumato.cli.models import Model
 from sfumato.cli.progress import bar, emit, say
+from sfumato.cli.recall import recalled
 from sfumato.cli.sources import Sources
 from sfumato.metadata import chunks, written
 from sfumato.recipe import Recipe
@@ -38,6 +39,7 @@ class Job:
         metadata: whether pictures carry their recipe.
         grid: whether to write a contact sheet too.
         attention: whether to write a sheet with the attention map of each word too.
+        neighbours: whether to write a sheet with the entries of a memory that were in the context too.
         json: whether stdout gets one JSON object per picture.
         quiet: whether stderr gets neither progress nor file names.
         name: of the files, before their number; "" takes it from each prompt.
@@ -51,6 +53,7 @@ class Job:
     metadata: bool = True
     grid: bool = False
     attention: bool = False
+    neighbours: bool = False
     json: bool = False
     quiet: bool = False
     name: str = ""
@@ -81,13 +84,15 @@ def render(recipes: Sequence[Recipe], job: Job, sources: Sources) -> list[Path]:
     images: list[Tensor] = []
     try:
         with bar(steps_of(recipes[0]) * len(batches), "making pictures", "step", quiet=job.quiet) as advance:
-            for batch in batches:
-                begun = time.perf_counter()
+            for asked in batches:
+                begun, batch = time.perf_counter(), recalled(parts, asked, sources)
                 seen = _recorder() if job.attention else None
                 made = make(parts, batch, sources, advance, seen)
                 writer.write(made, batch, time.perf_counter() - begun)
                 if seen is not None:
                     writer.write_attention(made, batch, seen, parts)
+                if job.neighbours:
+                    writer.write_neighbours(made, batch, sources)
                 images += [made] if job.grid else []
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"{len(writer.paths)} of {len(recipes)} pictures are finished") from error
@@ -133,6 +138,25 @@ class _Writer:
             sheet = table(torch.cat([image, *over]), ["", *(word for word, _ in named)])
             path = self._save(picture_bytes(sheet, {}), f"{made.stem}-attention")
             say(f"{path} (attention, seed {recipe.seed})", quiet=self.job.quiet)
+
+    def write_neighbours(self, images: Tensor, recipes: Sequence[Recipe], sources: Sources) -> None:
+        """Write for each picture of a batch (B, 3, H, W) what of a memory was in its context."""
+        import torch
+
+        from sfumato.core.image import cover, from_pictures, open_picture
+        from sfumato.core.sheet import table
+
+        for image, recipe, made in zip(images, recipes, self.paths[-len(recipes) :], strict=True):
+            asked = recipe.recall
+            if asked is None or not asked.found:
+                continue
+            memory = sources.memory(asked.memory)
+            entries = memory.entries(memory.find([name for name, _ in asked.found]))
+            shown = [cover(from_pictures([open_picture(each.thumbnail)]), *image.shape[-2:]) for each in entries]
+            words = [each.caption or each.source for each in entries]
+            rows = torch.cat([image[None].float().clamp(-1, 1), *(each.clamp(-1, 1) for each in shown)])
+            path = self._save(picture_bytes(table(rows, ["made", *words]), {}), f"{made.stem}-neighbours")
+            say(f"{path} (neighbours, seed {recipe.seed})", quiet=self.job.quiet)
 
     def write_grid(self, images: Sequence[Tensor], recipes: Sequence[Recipe]) -> None:
         """Write all pictures (B, 3, H, W) on one sheet, with their prompts."""

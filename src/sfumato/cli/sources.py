@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from sfumato.cli.models import Model
 from sfumato.cli.parser import UsageError
-from sfumato.recipe import Box, Given, Recipe
+from sfumato.given import Box, Given
+from sfumato.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from sfumato.checkpoints.parts import Parts
     from sfumato.encoders.image import PictureEncoder
+    from sfumato.encoders.joint import JointEncoder
     from sfumato.flows.invert import Inverted
     from sfumato.networks.guide import Guide
+    from sfumato.retrieval.memory import Memory
 
 __all__ = ["Sources"]
 
@@ -38,6 +41,7 @@ class Sources:
         self._files: dict[str, Path] = {}
         self._models: dict[str, Model] = {}
         self._experts: dict[str, Parts] = {}
+        self._memories: dict[str, Memory] = {}
         self._inverted: dict[tuple[Given, str, tuple[int, int], int, str, float | None], Inverted] = {}
 
     def add(self, path: Path) -> Given:
@@ -59,6 +63,18 @@ class Sources:
         self._models[model.fingerprint] = model
         return Given(model.name, model.fingerprint)
 
+    def add_memory(self, folder: Path) -> Given:
+        """Take a memory in.
+
+        Raises:
+            RetrievalError: the folder holds none, or a damaged one.
+        """
+        from sfumato.retrieval.memory import Memory
+
+        memory = Memory.open(folder)
+        self._memories[memory.fingerprint] = memory
+        return Given(folder.resolve().name[-200:], memory.fingerprint)
+
     def search(self, recipe: Recipe, folders: Iterable[Path]) -> None:
         """Find what a recipe names and was not taken in yet: by name in folders, told apart by content.
 
@@ -72,9 +88,31 @@ class Sources:
                 found = [path for path in candidates if path.is_file() and self.add(path) == given]
                 if not found:
                     raise UsageError(f"the picture was made from the file '{given.name}'; say where it is by --given")
+        if recipe.recall is not None and recipe.recall.memory.digest not in self._memories:
+            self._search_memory(recipe.recall.memory, places)
         for given, _, _ in recipe.experts:
             if given.digest not in self._models:
                 raise UsageError(f"the picture was made with the expert '{given.name}'; say where it is by --given")
+
+    def _search_memory(self, given: Given, places: list[Path]) -> None:
+        """Find a memory by its name in folders, or among those taken in.
+
+        Raises:
+            UsageError: it is not there, or is another by now.
+        """
+        for folder in places:
+            candidate = folder / given.name
+            if Path(given.name).name == given.name and (candidate / "memory.json").is_file():
+                self.add_memory(candidate)
+        if given.digest not in self._memories:
+            raise UsageError(
+                f"the picture was made with pictures of the memory '{given.name}' as it was then; say where it is by "
+                "--given"
+            )
+
+    def memory(self, given: Given) -> Memory:
+        """A memory that was taken in."""
+        return self._memories[given.digest]
 
     def image(self, given: Given, size: tuple[int, int]) -> Tensor:
         """A picture (1, 3, H, W) in [-1, 1], its middle cut out at a size (height, width).
@@ -186,6 +224,34 @@ class Sources:
                 "`sfumato train guide` makes one"
             )
         return guide
+
+    @cached_property
+    def joint(self) -> JointEncoder:
+        """The encoder whose vectors the model takes as neighbours.
+
+        Raises:
+            CheckpointError: the model has none.
+        """
+        from sfumato.checkpoints.joint import load_joint
+
+        return load_joint(self.model.folder)
+
+    @cached_property
+    def training_vectors(self) -> Tensor:
+        """Embeddings (M, D) of a sample of the model's training pictures.
+
+        Raises:
+            UsageError: the model brings none.
+        """
+        from sfumato.checkpoints.neighbours import load_training_vectors
+
+        vectors = load_training_vectors(self.model.folder)
+        if vectors is None:
+            raise UsageError(
+                f"the model '{self.model.name}' does not say which pictures it was trained on, which --unconditional "
+                "starts from; give a prompt or --like"
+            )
+        return vectors
 
     @cached_property
     def pictures(self) -> PictureEncoder:

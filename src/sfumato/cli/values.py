@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.cli.words import printable
-from sfumato.recipe import Box
+from sfumato.given import Box
 
 __all__ = [
     "boolean",
     "border",
     "existing_file",
+    "existing_folder",
     "expert",
     "interval",
     "number",
@@ -183,6 +184,14 @@ def existing_file(word: str) -> Path:
     path = Path(word).expanduser()
     if not path.is_file():
         raise ArgumentTypeError(f"there is no file '{printable(word)}'")
+    return path
+
+
+def existing_folder(word: str) -> Path:
+    """A folder that is there."""
+    path = Path(word).expanduser()
+    if not path.is_dir():
+        raise ArgumentTypeError(f"there is no folder '{printable(word)}'")
     return path
 
 

@@ -95,7 +95,7 @@ def inpaint(
     sampler, noise = sampler_of(parts, walk), Noise(seeds)
     path = bumps(sampler.path, given.stretch, given.repaint)
     with torch.no_grad():
-        text = prompted(parts, prompts, size, steer.edits)
+        text = prompted(parts, prompts, size, steer.edits, steer.neighbours)
         denoise = steered(parts, text.branch, size, steer, sampler.path)
         step = step_of(model_of(parts, steer), walk, sampler, text)
         step = Renoising(step) if given.repaint > 1 else step

@@ -103,7 +103,7 @@ def morph(
     ends = (given.first, given.second)
     with torch.no_grad():
         starts = [_start(parts, end, sampler.scale, size) for end in ends]
-        texts = [condition_of(parts, [end.prompt], size) for end in ends]
+        texts = [condition_of(parts, [end.prompt], size, steer.neighbours) for end in ends]
         x = torch.cat([slerp(starts[0], starts[1], share) for share in given.shares])
         text = Branch(
             Condition.cat([lerp_conditions(texts[0], texts[1], share) for share in given.shares]), name="text"

@@ -94,7 +94,7 @@ def redraw(
     sampler, noise = sampler_of(parts, walk), Noise(seeds)
     path = suffix(sampler.path, given.strength)
     with torch.no_grad():
-        text = prompted(parts, prompts, size, steer.edits)
+        text = prompted(parts, prompts, size, steer.edits, steer.neighbours)
         denoise = steered(parts, text.branch, size, steer, sampler.path)
         known = encoded(parts, given.images, len(seeds))
         x = noised(known, noise.like(known), path[0])

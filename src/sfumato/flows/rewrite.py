@@ -32,7 +32,7 @@ from sfumato.core.image import resize
 from sfumato.core.noise import Noise
 from sfumato.core.sample import AfterStep, Record, sample
 from sfumato.encoders.text import EncodedText
-from sfumato.flows.prompts import Prompted, prompted
+from sfumato.flows.prompts import Prompted, has_words, prompted
 from sfumato.flows.steering import Steering, model_of, steered
 from sfumato.flows.walk import Walk, after_steps, sampler_of, start_of, step_of
 from sfumato.guidance.local_blend import LocalBlend, check_blend
@@ -139,12 +139,15 @@ def rewrite(
     """
     if not given or len(given) != len(seeds):
         raise ValueError(f"needs a list of rewrites and one seed for each, got {len(given)} and {len(seeds)}")
+    if not has_words(parts, steer.neighbours):
+        raise ValueError("a rewrite changes words, and the context has neighbours in their place; keep the words")
     size, pairs = size or parts.size, _pairs(given)
     rows = [index for index, each in enumerate(given) for _ in (each.source, *each.targets)]
     steer, walk = _of_images(steer, walk, rows)
     sampler, noise = sampler_of(parts, walk), Noise([seeds[index] for index in rows])
     with torch.no_grad():
-        text = prompted(parts, [prompt for each in given for prompt in (each.source, *each.targets)], size, steer.edits)
+        prompts = [prompt for each in given for prompt in (each.source, *each.targets)]
+        text = prompted(parts, prompts, size, steer.edits, steer.neighbours)
         asked_for = sorted((*text.branch.edits, *_edits(text.words, given, pairs)), key=lambda edit: edit.passive)
         edited = replace(text.branch, edits=tuple(asked_for))
         recorder = MapRecorder(_BLEND_GRID)
@@ -170,13 +173,15 @@ def _pairs(given: Sequence[Rewrite]) -> list[tuple[Pair, ...]]:
 
 
 def _of_images(steer: Steering, walk: Walk, rows: Sequence[int]) -> tuple[Steering, Walk]:
-    """Nulls and a start that are given for the sources, for all images."""
+    """Nulls, neighbours and a start that are given for the sources, for all images."""
 
     def spread(value: Tensor) -> Tensor:
         return value[list(rows)] if len(value) == rows[-1] + 1 else value
 
     if steer.nulls is not None:
         steer = replace(steer, nulls=tuple(spread(tokens) for tokens in steer.nulls))
+    if steer.neighbours is not None:
+        steer = replace(steer, neighbours=replace(steer.neighbours, vectors=spread(steer.neighbours.vectors)))
     return steer, walk if walk.start is None else replace(walk, start=spread(walk.start))
 
 

@@ -1,6 +1,7 @@
 """Steering: what is asked of the denoiser, and the denoiser that it makes of a checkpoint and prompts.
 
-Places 2, 3 and 4 of the design, in the one order in which they compose, inside out:
+Places 2, 3 and 4 of the design, in the one order in which they compose, inside out (and pictures from a memory, which
+are of place 1):
 
     edits      of the attention to the prompts, in the order given; the null and further concepts have none
     mix        none + g (text - none) + sum of g w_i (concept_i - none) + p (text - perturbed)
@@ -31,7 +32,7 @@ from sfumato.core.level import Level
 from sfumato.core.model import Model
 from sfumato.core.steps import Denoiser
 from sfumato.encoders.text import one_each
-from sfumato.flows.prompts import EditOfWords, condition_of, null_of
+from sfumato.flows.prompts import EditOfWords, Neighbours, condition_of, null_of
 from sfumato.guidance.classifier import ClassifierGuided, LogProbability
 from sfumato.guidance.classifier_free import in_interval
 from sfumato.guidance.clip import EstimateGuided
@@ -59,6 +60,7 @@ class Concept:
     Args:
         prompt: for all pictures, or one a picture.
         weight: times the guidance scale; positive asks for it (AND), negative against it (NOT).
+        neighbours: pictures beside or in place of its words.
 
     Raises:
         ValueError: a weight that is no finite number.
@@ -66,6 +68,7 @@ class Concept:
 
     prompt: str | tuple[str, ...]
     weight: float = 1.0
+    neighbours: Neighbours | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.weight):
@@ -105,6 +108,7 @@ class Steering:
         threshold: a quantile in (0, 1] for dynamic thresholding, "static" for clipping, None for neither.
         experts: other models for parts of the path.
         edits: of the attention to the prompts, in the order in which each stage runs them.
+        neighbours: pictures beside or in place of the words.
         nulls: tokens (B or 1, L, D) of the null for each step, from null-text inversion; None: the null, or negative.
 
     Raises:
@@ -123,6 +127,7 @@ class Steering:
     threshold: float | str | None = None
     experts: tuple[Expert, ...] = ()
     edits: tuple[EditOfWords, ...] = ()
+    neighbours: Neighbours | None = None
     nulls: tuple[Tensor, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -208,7 +213,7 @@ def _mix(
     def at_scale(none: Branch, scale: Weight) -> Mix:
         return composed(none, (text, scale), *((branch, scale * each.weight) for branch, each in concepts))
 
-    none = Branch(null_of(parts, count, size, steer.negative), name="none")
+    none = Branch(null_of(parts, count, size, steer.negative, steer.neighbours), name="none")
     if steer.nulls is not None:
         tuned = null_by_step(none.condition, [_of_each(tokens, count) for tokens in steer.nulls], list(path))
         return lambda level: perturb(at_scale(tuned(level), scale))
@@ -223,9 +228,7 @@ def _of_each(tokens: Tensor, count: int) -> Tensor:
 
 
 def _of_concept(parts: Parts, concept: Concept, count: int, size: tuple[int, int]) -> Condition:
-    if isinstance(concept.prompt, str):
-        return condition_of(parts, [concept.prompt], size).rows([0] * count)
-    return condition_of(parts, one_each(concept.prompt, count, "a concept"), size)
+    return condition_of(parts, one_each(concept.prompt, count, "a concept"), size, concept.neighbours)
 
 
 def _scale(guidance: float | tuple[float, ...], count: int) -> Weight:

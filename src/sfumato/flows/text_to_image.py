@@ -57,7 +57,7 @@ def text_to_image(
     size = size or parts.size
     sampler, noise = sampler_of(parts, walk), Noise(seeds)
     with torch.no_grad():
-        text = prompted(parts, prompts, size, steer.edits)
+        text = prompted(parts, prompts, size, steer.edits, steer.neighbours)
         denoise = steered(parts, text.branch, size, steer, sampler.path)
         x = start_of(parts, walk, sampler.scale, noise, size)
         step, after = step_of(model_of(parts, steer), walk, sampler, text), after_steps(parts, walk, noise)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sfumato.core.noise import Noise
-    from sfumato.train.scenes import SceneSet
 
 __all__ = ["Config", "codec_loss", "main", "scaling_factor"]
 
@@ -82,16 +81,14 @@ def codec_loss(vae: Any, images: Tensor, noise: Noise, config: Config) -> dict[s
         noise: one seed an image, for the draw of z.
         config: weights of the terms.
     """
-    import torch.nn.functional as F
+    from sfumato.train.reconstruction import reconstruction_loss
 
     mean, log_variance = vae.encode(images).latent_dist.parameters.float().chunk(2, dim=1)
     log_variance = log_variance.clamp(-30, 20)
     z = mean + (log_variance / 2).exp() * noise.like(mean)
-    error = vae.decode(z).sample.float() - images
-    absolute, squared, coarse = error.abs().mean(), error.square().mean(), F.avg_pool2d(error, 8).abs().mean()
+    found = reconstruction_loss(vae.decode(z).sample, images, config.mse_weight, config.coarse_weight)
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    loss = absolute + config.mse_weight * squared + config.coarse_weight * coarse + config.kl_weight * kl
-    return {"loss": loss, "psnr": -10 * (squared.detach() / 4).log10(), "kl": kl.detach()}
+    return {**found, "loss": found["loss"] + config.kl_weight * kl, "kl": kl.detach()}
 
 
 def scaling_factor(vae: Any, images: Tensor) -> float:
@@ -107,6 +104,7 @@ def main(config: Config) -> None:
     from sfumato.train.card import write_card
     from sfumato.train.fit import fit
     from sfumato.train.order import Order
+    from sfumato.train.reconstruction import psnr
     from sfumato.train.scenes import render, to_images
     from sfumato.world.scene import SceneConfig
     from sfumato.world.sources import open_world
@@ -131,15 +129,8 @@ def main(config: Config) -> None:
     )
     with torch.no_grad():
         vae.register_to_config(scaling_factor=scaling_factor(vae, to_images(scenes.pictures[:512])))
-        scores = {"PSNR on held-out scenes, dB": round(psnr(vae, held_out), 2)}
+        images = to_images(held_out.pictures)
+        made = vae.decode(vae.encode(images).latent_dist.mean).sample.clamp(-1, 1)
+    scores = {"PSNR on held-out scenes, dB": round(psnr(made, images), 2)}
     vae.save_pretrained(config.output_dir / "vae")
     write_card(config.output_dir / "vae", "codec", config, report, scores, data=scenes.digest)
-
-
-def psnr(vae: Any, scenes: SceneSet) -> float:
-    """Mean peak signal-to-noise ratio over pictures, in dB, of decoding the mean latents."""
-    from sfumato.train.scenes import to_images
-
-    images = to_images(scenes.pictures)
-    error = (vae.decode(vae.encode(images).latent_dist.mean).sample.clamp(-1, 1) - images).square()
-    return float((-10 * (error.flatten(1).mean(1) / 4).log10()).mean())

@@ -23,25 +23,9 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor, nn
 
-    from sfumato.checkpoints.parts import Parts
     from sfumato.core.noise import Noise
-    from sfumato.encoders.image import PictureEncoder
-    from sfumato.train.fit import FitReport
-    from sfumato.train.locked import Locked
 
-__all__ = ["SCHEDULER", "Config", "build", "main", "parts_around"]
-
-SCHEDULER: dict[str, Any] = {
-    "_class_name": "DDIMScheduler",
-    "num_train_timesteps": 1000,
-    "beta_schedule": "squaredcos_cap_v2",
-    "prediction_type": "v_prediction",
-    "timestep_spacing": "trailing",
-    "set_alpha_to_one": True,
-    "clip_sample": False,
-    "steps_offset": 0,
-}
-"""Written beside the weights; diffusers and we read the levels from it."""
+__all__ = ["Config", "main"]
 
 LOOK = (
     "a red apple",
@@ -83,52 +67,17 @@ class Config(SceneFitConfig):
     neighbours: int = flag(4, "largest number of picture tokens")
 
 
-def build(config: Config, channels: int, context: int) -> nn.Module:
-    """A new ``UNet2DConditionModel`` on 16 x 16 latents, with self- and cross-attention at 8 and 4.
-
-    Args:
-        config: gives the width.
-        channels: of the latents.
-        context: width of a context token.
-    """
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-
-    widths = (config.width, 3 * config.width, 6 * config.width)
-    settings: dict[str, Any] = {
-        "sample_size": 16,
-        "in_channels": channels,
-        "out_channels": channels,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "block_out_channels": widths,
-        "layers_per_block": 1,
-        "cross_attention_dim": context,
-        "attention_head_dim": tuple(width // 32 for width in widths),  # diffusers' name for the number of heads
-        "norm_num_groups": 8,
-    }
-    return UNet2DConditionModel(**settings)
-
-
-def parts_around(unet: Any, locked: Locked) -> Parts:
-    """A whole checkpoint from a U-Net and the locked parts."""
-    from sfumato.checkpoints.parts import Parts
-    from sfumato.core.model import DenoisingModel
-    from sfumato.networks.unet import UNetNetwork
-    from sfumato.samplers.schedule import prediction_of, schedule_of
-
-    model = DenoisingModel(UNetNetwork(unet, prediction_of(SCHEDULER)), schedule_of(SCHEDULER))
-    return Parts(model, locked.codec, locked.text, SCHEDULER, (64, 64), "emoji")
-
-
 def main(config: Config) -> None:
     """Train, and save the whole checkpoint as ``output_dir/emoji-STEPS`` with its model card."""
     import torch
 
     from sfumato.core.sheet import grid
+    from sfumato.encoders.joint import embedded_tokens
     from sfumato.flows.steering import Steering
     from sfumato.flows.text_to_image import text_to_image
     from sfumato.flows.walk import Walk
     from sfumato.train.contexts import Contexts, Forms
+    from sfumato.train.embedded import Shipped, build_unet, parts_around, ship
     from sfumato.train.fit import fit
     from sfumato.train.locked import Locked
     from sfumato.train.loss import denoising_loss
@@ -150,44 +99,22 @@ def main(config: Config) -> None:
     contexts = Contexts(data.captions, data.vectors, data.neighbours, forms)
     order = Order(config.scenes, config.train_batch_size, config.seed)
     torch.manual_seed(config.seed)
-    unet: Any = build(config, data.latents.shape[1], data.vectors.shape[1])
-    parts = parts_around(unet.to(memory_format=torch.channels_last), locked)
+    tokens = embedded_tokens(data.vectors.shape[1])
+    unet: Any = build_unet(config.width, data.latents.shape[1], data.vectors.shape[1])
+    parts = parts_around(unet.to(memory_format=torch.channels_last), locked, tokens)
 
     def loss(module: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
         model = replace(parts.model, network=replace(parts.network, unet=module))
-        x0 = data.latents[indices].float()
+        x0 = data.latents[indices].to(parts.device, torch.float32)
         level = model.schedule.draw(len(indices), noise)
-        condition = contexts.condition(indices, noise)
+        condition = contexts.condition(indices, noise).to(parts.device)
         return {"loss": denoising_loss(model, x0, condition, level, noise.like(x0)).mean()}
 
     def look(_: nn.Module) -> Image.Image:
+        parts.to(parts.device)  # text and codec go where the network is
         pictures = text_to_image(parts, LOOK, seeds=range(len(LOOK)), steer=Steering(guidance=3.0), walk=Walk(steps=15))
         return grid(pictures, columns=8, labels=LOOK)
 
-    ship(config, parts, locked.pictures, fit(unet, loss, order.indices, config, sample=look), data.key)
-
-
-def ship(config: Config, parts: Parts, pictures: PictureEncoder, report: FitReport, data: str) -> Path:
-    """Save the checkpoint in half precision and files of at most 15 MB, with the picture encoder and the card.
-
-    Returns:
-        its folder; one of the same number of steps is replaced.
-    """
-    import json
-    import shutil
-
-    import torch
-
-    from sfumato.checkpoints.save import save
-    from sfumato.train.card import write_card
-
-    target = config.output_dir / f"emoji-{report.steps:08d}"
-    shutil.rmtree(target, ignore_errors=True)
-    save(parts, target, dtype=torch.float16, shard_size="14MB")
-    pictures.module.half().save_pretrained(target / "pictures", max_shard_size="14MB")
-    shutil.copy(config.pictures / "README.md", target / "pictures")
-    index = json.loads((target / "model_index.json").read_text())
-    index["pictures"] = ["transformers", "CLIPVisionModelWithProjection"]
-    (target / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    write_card(target, "denoiser", config, report, {}, data=data)
-    return target
+    report = fit(unet, loss, order.indices, config, sample=look)
+    told = Shipped("denoiser", data.key, tokens, data.vectors)
+    ship(config, config.output_dir / f"emoji-{report.steps:08d}", parts, locked, report, told)

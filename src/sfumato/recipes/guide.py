@@ -140,10 +140,10 @@ def main(config: Config) -> None:
     import torch
 
     from sfumato.core.predict import noised
-    from sfumato.recipes.denoiser import SCHEDULER
     from sfumato.recipes.pictures_words import contrastive_loss
     from sfumato.samplers.schedule import schedule_of
     from sfumato.train.card import write_card
+    from sfumato.train.embedded import SCHEDULER
     from sfumato.train.fit import fit
     from sfumato.train.labelled import prepare_labelled, word_lists
     from sfumato.train.locked import TextAndCodec

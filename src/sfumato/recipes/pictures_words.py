@@ -4,6 +4,8 @@ With unit vectors z of the pictures and t of their captions, and scale s = exp(t
 
 loss = mean of both directions of cross-entropy(s * z t', diagonal).
 
+Scenes and the vectors of their captions are computed once and kept in the run's folder, 14 KB a scene.
+
 Paper: Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021), arXiv:2103.00020,
     figure 3; LiT (Zhai et al., 2022), arXiv:2111.07991. Differs from the papers: the text side is the locked one, and
     pictures with the same caption in a batch are all right answers.
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
     from sfumato.core.noise import Noise
 
-__all__ = ["Config", "build", "contrastive_loss", "main", "retrieval_at"]
+__all__ = ["Captioned", "Config", "build", "contrastive_loss", "main", "prepare_captioned", "retrieval_at"]
+
+_HELD_OUT = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,52 @@ class Config(FitConfig):
     disturbance: float = flag(0.1, "largest standard deviation of noise added to training pictures, in [-1, 1] units")
     scenes: int = flag(24000, "training scenes")
     world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
+
+
+@dataclass(frozen=True, eq=False)
+class Captioned:
+    """Pictures and the vectors of their captions.
+
+    Args:
+        pictures: uint8 (N, 64, 64, 3).
+        texts: (N, D) unit vectors.
+    """
+
+    pictures: Tensor
+    texts: Tensor
+
+
+def prepare_captioned(config: Config) -> tuple[Captioned, Captioned, str]:
+    """The scenes of a run, computed once and kept in its folder as ``captioned-KEY.safetensors``.
+
+    Returns:
+        those that are learned, those that are held out, and the key: hash of all that they follow from.
+
+    Raises:
+        FileNotFoundError: there is no text encoder; the sentence names what makes it.
+    """
+    from sfumato.encoders.image import sentences
+    from sfumato.train.locked import digest, locked_text
+    from sfumato.train.prepare import cached
+    from sfumato.train.scenes import render
+    from sfumato.world.scene import SceneConfig
+    from sfumato.world.sources import open_world
+
+    world, text = open_world(config.world or None), locked_text(config.text)
+    wanted = {"learned": (config.scenes, SceneConfig()), "held_out": (_HELD_OUT, SceneConfig(split="validation"))}
+
+    def compute() -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for name, (count, kinds) in wanted.items():
+            scenes = render(world, config.seed, count, kinds)
+            found[f"{name}.pictures"] = scenes.pictures
+            found[f"{name}.texts"] = sentences(text, scenes.captions)
+        return found
+
+    words = digest(config.text / "text_encoder", config.text / "tokenizer")
+    found, key = cached(config.output_dir, "captioned", (world.digest, words, repr(wanted), config.seed), compute)
+    learned, held_out = (Captioned(found[f"{name}.pictures"], found[f"{name}.texts"]) for name in wanted)
+    return learned, held_out, key
 
 
 def build(config: Config, width: int) -> nn.Module:
@@ -103,47 +153,40 @@ def main(config: Config) -> None:
     import torch
 
     from sfumato.core.sheet import grid
-    from sfumato.encoders.image import PictureEncoder, sentences
+    from sfumato.encoders.image import PictureEncoder
     from sfumato.train.card import write_card
     from sfumato.train.fit import fit
-    from sfumato.train.locked import locked_text
     from sfumato.train.order import Order
-    from sfumato.train.scenes import render, to_images
-    from sfumato.world.scene import SceneConfig
-    from sfumato.world.sources import open_world
+    from sfumato.train.scenes import to_images
 
-    world = open_world(config.world or None)
-    scenes = render(world, config.seed, config.scenes, SceneConfig())
-    held_out = render(world, config.seed, 512, SceneConfig(split="validation"))
-    text = locked_text(config.text)
-    wanted, held_out_texts = sentences(text, scenes.captions), sentences(text, held_out.captions)
-    order = Order(len(scenes), config.train_batch_size, config.seed)
+    learned, held_out, key = prepare_captioned(config)
+    order = Order(config.scenes, config.train_batch_size, config.seed)
     torch.manual_seed(config.seed)
-    module: Any = build(config, wanted.shape[1])
+    module: Any = build(config, learned.texts.shape[1])
 
     def loss(encoder: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
-        images = to_images(scenes.pictures[indices])
+        images = to_images(learned.pictures[indices])
         strength = config.disturbance * noise.uniform((len(images), 1, 1, 1)).float()
         embedded = encoder(images + strength * noise.like(images)).image_embeds.float()
         pictures = torch.nn.functional.normalize(embedded, dim=-1)
         scale = encoder.logit_scale.exp()
-        return {"loss": contrastive_loss(pictures, wanted[indices], scale), "scale": scale.detach()}
+        return {"loss": contrastive_loss(pictures, learned.texts[indices], scale), "scale": scale.detach()}
 
     def found(encoder: Any) -> Any:
         """Held-out pictures, each beside the one nearest to its caption."""
         images = to_images(held_out.pictures)
-        nearest = (held_out_texts[:32] @ PictureEncoder(encoder)(images).T).argmax(1)
+        nearest = (held_out.texts[:32] @ PictureEncoder(encoder)(images).T).argmax(1)
         return grid(torch.stack([images[:32], images[nearest]], 1).flatten(0, 1), columns=16)
 
     report = fit(module, loss, order.indices, config, sample=found)
     with torch.no_grad():
         vectors = PictureEncoder(module)(to_images(held_out.pictures))
     scores = {
-        f"own caption among the nearest {count} of 512, held-out scenes": round(
-            retrieval_at(vectors, held_out_texts, count), 3
+        f"own caption among the nearest {count} of {_HELD_OUT}, held-out scenes": round(
+            retrieval_at(vectors, held_out.texts, count), 3
         )
         for count in (1, 5)
     }
     del module.logit_scale
     module.save_pretrained(config.output_dir / "pictures")
-    write_card(config.output_dir / "pictures", "pictures_words", config, report, scores, data=scenes.digest)
+    write_card(config.output_dir / "pictures", "pictures_words", config, report, scores, data=key)

@@ -1,4 +1,4 @@
-"""The parts that training builds on and never changes: text encoder, codec, picture encoder."""
+"""The parts that training builds on and never changes: text encoder, codecs, picture encoder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 from sfumato.core.codec import LatentCodec
 from sfumato.encoders.image import PictureEncoder
 from sfumato.encoders.text import TextEncoder, TokenEncoder
+from sfumato.networks.codes import CodeCodec, VQModel
 
-__all__ = ["Locked", "TextAndCodec", "locked_codec", "locked_pictures", "locked_text"]
+__all__ = ["Locked", "TextAndCodec", "digest", "locked_codec", "locked_pictures", "locked_text", "locked_vq"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +29,14 @@ class Locked:
         text: MiniLM, or another BERT-like encoder.
         codec: between pictures and latents.
         pictures: between pictures and sentence vectors.
+        pictures_folder: where the picture encoder was read.
         digest: 16 hexadecimal digits; changes when any of their files does.
     """
 
     text: TextEncoder
     codec: LatentCodec
     pictures: PictureEncoder
+    pictures_folder: Path
     digest: str
 
     @staticmethod
@@ -48,8 +51,8 @@ class Locked:
         Raises:
             FileNotFoundError: a folder lacks a part; the sentence names what makes it.
         """
-        digest = _digest(text / "text_encoder", text / "tokenizer", codec, pictures)
-        return Locked(locked_text(text), locked_codec(codec), locked_pictures(pictures), digest)
+        known = digest(text / "text_encoder", text / "tokenizer", codec, pictures)
+        return Locked(locked_text(text), locked_codec(codec), locked_pictures(pictures), pictures, known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +80,8 @@ class TextAndCodec:
         Raises:
             FileNotFoundError: a folder lacks a part; the sentence names what makes it.
         """
-        digest = _digest(text / "text_encoder", text / "tokenizer", codec)
-        return TextAndCodec(locked_text(text), locked_codec(codec), digest)
+        known = digest(text / "text_encoder", text / "tokenizer", codec)
+        return TextAndCodec(locked_text(text), locked_codec(codec), known)
 
 
 def locked_text(folder: Path) -> TextEncoder:
@@ -132,13 +135,26 @@ def locked_pictures(folder: Path) -> PictureEncoder:
     )
 
 
-def _digest(*folders: Path) -> str:
-    digest = hashlib.sha256()
+def locked_vq(folder: Path) -> CodeCodec:
+    """The quantised codec of a ``VQModel`` folder.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    _check(folder, "'sfumato train vq'")
+    return CodeCodec(
+        _lock(VQModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32))
+    )
+
+
+def digest(*folders: Path) -> str:
+    """16 hexadecimal digits over the weights and settings in folders of parts; model cards do not count."""
+    hashed = hashlib.sha256()
     for folder in folders:
         for file in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
             if file.name != "training.json":
-                digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
+                hashed.update(file.name.encode() + file.read_bytes())
+    return hashed.hexdigest()[:16]
 
 
 def _check(folder: Path, maker: str) -> None:

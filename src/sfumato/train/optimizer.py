@@ -92,7 +92,7 @@ def restore(optimizer: torch.optim.Optimizer, held: Mapping[int, Mapping[str, Te
 
     Args:
         optimizer: whose state is replaced.
-        held: for each weight by its number what is remembered, by name.
+        held: for each weight by its number what is remembered by name, of the weight's shape (...) or a number ().
     """
     optimizer.load_state_dict({**optimizer.state_dict(), "state": held})
     for weight, remembered in optimizer.state.items():

@@ -1,0 +1,187 @@
+"""Train the autoregressive twin of the retrieval-augmented model: codes of pictures, one after the other.
+
+    loss = -(1 / n) * sum over i of log p(s_i | s_<i, C),  C = embeddings of the k nearest entries of D to the picture
+
+Codec and picture encoder are locked; codes and neighbours are computed once, more of these than are used. With some
+pictures C is zeros, the null that guidance starts from. ``--neighbours 0`` trains the same network without a memory.
+
+Paper: Semi-Parametric Neural Image Synthesis (Blattmann et al., 2022), arXiv:2204.11824, section 3.2.
+    Differs from the paper: its null was never trained (``--zeros 0``).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.train.config import SceneFitConfig, flag
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from sfumato.core.noise import Noise
+    from sfumato.networks.codes import CodeCodec
+    from sfumato.networks.rarm import Rarm
+
+__all__ = ["Config", "build", "main", "measure"]
+
+_LOOK = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(SceneFitConfig):
+    """Settings of the autoregressive network's training.
+
+    Raises:
+        ValueError: a number outside its range, at construction.
+    """
+
+    output_dir: Path = flag(
+        Path("runs/rarm"), "folder of the run; the network, and what it samples with, in subfolders"
+    )
+    max_train_steps: int = flag(20000, "optimiser steps in all")
+    learning_rate: float = flag(5e-4, "highest learning rate")
+    lr_warmup_steps: int = flag(300, "steps of linear rise to the highest learning rate")
+    adam_beta2: float = flag(0.95, "AdamW decay of the squared gradient")
+    singles: float = flag(0.6, "weight of scenes of one thing in its own colours")
+    recoloured: float = flag(0.4, "weight of scenes of one thing in a named colour")
+    pairs: float = flag(0.0, "weight of scenes of two things")
+    styles: tuple[str, ...] = flag(("glossy", "flat"), "styles that occur; the memory must hold none of them")
+    memory: Path = flag(Path("memory"), "folder of the memory, as sfumato memory build makes it")
+    neighbours: int = flag(4, "k, pictures in the context; 0 trains without a memory")
+    stored: int = flag(20, "neighbours kept of each picture, at least k")
+    zeros: float = flag(0.1, "share of pictures whose context is zeros, which trains the null of guidance")
+    base: str = flag("emoji", "checkpoint, or folder of a CLIP, whose picture encoder is used")
+    vq: Path = flag(Path("runs/vq/vq"), "folder of the trained quantised codec")
+    width: int = flag(192, "width of the transformer")
+    layers: int = flag(6, "layers of the transformer")
+    heads: int = flag(6, "heads of an attention")
+    held_out: int = flag(512, "scenes, the last, that are measured and not learned")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.neighbours <= self.stored:
+            raise ValueError(f"neighbours must lie in [0, stored], got {self.neighbours} and {self.stored}")
+        if not 0 <= self.zeros <= 1:
+            raise ValueError(f"zeros must lie in [0, 1], got {self.zeros}")
+        if not 1 < self.held_out < self.scenes:
+            raise ValueError(f"held_out must be at least 2 and below the {self.scenes} scenes, got {self.held_out}")
+
+
+def build(config: Config, codec: CodeCodec, context_width: int) -> Rarm:
+    """A new network for the codes of a codec.
+
+    Args:
+        config: gives its size.
+        codec: gives the codes.
+        context_width: length of a neighbour's vector.
+    """
+    from sfumato.networks.rarm import Rarm
+
+    return Rarm(codec.count, codec.side**2, context_width, config.width, config.layers, config.heads)
+
+
+def measure(network: Rarm, codes: Tensor, context: Tensor, batch: int = 64) -> dict[str, float]:
+    """What the neighbours tell a network: mean -log p of a code in nats.
+
+    Args:
+        network: in evaluation mode.
+        codes: (N, n) int64 of pictures that it did not learn, N >= 2.
+        context: C (N, k, D) of their neighbours; zeros where there is no memory.
+        batch: pictures at a time.
+
+    Returns:
+        Figures under their own neighbours, those of another picture, and none; without a memory the last alone.
+    """
+    import torch
+
+    from sfumato.networks.rarm import log_likelihood
+
+    told = {"no neighbours": torch.zeros_like(context)}
+    if bool(context.any()):
+        told = {"their own neighbours": context, "another's neighbours": context.roll(1, 0), **told}
+    figures: dict[str, float] = {}
+    with torch.no_grad():
+        for name, each in told.items():
+            pairs = zip(codes.split(batch), each.split(batch), strict=True)
+            likely = torch.cat([log_likelihood(network, part, under) for part, under in pairs])
+            figures[f"nats a code on held-out scenes, under {name}"] = round(-float(likely.mean()) / codes.shape[1], 4)
+    return figures
+
+
+def main(config: Config) -> None:
+    """Train, and save the network as ``output_dir/rarm`` with its model card, and beside it what it samples with."""
+    import torch
+
+    from sfumato.checkpoints.joint import load_joint
+    from sfumato.checkpoints.neighbours import save_neighbour_tokens, save_training_vectors
+    from sfumato.checkpoints.rarm import RarmParts
+    from sfumato.core.sheet import grid
+    from sfumato.encoders.joint import embedded_tokens
+    from sfumato.flows.rarm import rarm
+    from sfumato.networks.rarm import log_likelihood
+    from sfumato.train.card import write_card
+    from sfumato.train.fit import fit
+    from sfumato.train.locked import digest, locked_vq
+    from sfumato.train.order import Order
+    from sfumato.train.retrieved import open_memory, prepare_retrieved
+    from sfumato.train.scenes import render
+    from sfumato.world.sources import open_world
+
+    codec, encoder, folder = locked_vq(config.vq), load_joint(config.base), config.output_dir
+    memory = open_memory(config.memory, config.styles) if config.neighbours else None
+    scenes = render(open_world(config.world or None), config.seed, config.scenes, config.scene_config())
+    facts, stored = digest(config.vq), config.stored
+    data = prepare_retrieved(scenes, codec.encode, encoder, memory, digest=facts, stored=stored, folder=folder)
+    codes, tokens = data.learned, replace(embedded_tokens(encoder.width), alone=True)
+    learned, held_out = torch.arange(config.scenes).tensor_split([config.scenes - config.held_out])
+    context = tokens(data.context(held_out, config.neighbours))
+    order = Order(len(learned), config.train_batch_size, config.seed)
+    torch.manual_seed(config.seed)
+    network = build(config, codec, encoder.width)
+
+    def loss(module: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
+        under = data.tokens(indices, config.neighbours, tokens, config.zeros, noise)
+        return {"loss": -log_likelihood(module, codes[indices], under).mean() / codes.shape[1]}
+
+    def look(module: Any) -> Image.Image:
+        """Held-out pictures as their codes show them, and below each what its neighbours alone lead to."""
+        parts, seeds = RarmParts(module, codec), range(len(held_out[:_LOOK]))
+        scales = (1.0, 2.0) if config.neighbours else (1.0,)
+        drawn = [rarm(parts, context[:_LOOK], seeds=seeds, guidance=scale) for scale in scales]
+        return grid(torch.cat([codec.decode(codes[held_out[:_LOOK]]), *drawn]), columns=len(seeds))
+
+    report = fit(network, loss, order.indices, config, sample=look)
+    network.save_pretrained(folder / "rarm", max_shard_size="14MB")
+    _keep_parts(config)
+    save_neighbour_tokens(folder, tokens)
+    save_training_vectors(folder, data.vectors[learned])
+    write_card(folder / "rarm", "rarm", config, report, measure(network, codes[held_out], context), data=data.key)
+
+
+def _keep_parts(config: Config) -> None:
+    """Put the codec into the run's folder as ``vq``, and as ``encoder`` what ``load_joint`` reads of the base."""
+    from sfumato.checkpoints.load import EMBEDDED
+    from sfumato.checkpoints.safety import read_json
+    from sfumato.train.embedded import keep_encoders
+
+    base, target = EMBEDDED.get(config.base, Path(config.base)), config.output_dir / "encoder"
+    vq = config.output_dir / "vq"
+    if vq.resolve() != config.vq.resolve():
+        shutil.copytree(config.vq, vq, dirs_exist_ok=True)
+    if target.resolve() == base.resolve():
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    if (base / "model_index.json").is_file():
+        keep_encoders(base, target)
+        index = {part: kind for part, kind in read_json(base / "model_index.json").items() if (target / part).is_dir()}
+        (target / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        return
+    for file in base.iterdir():
+        if file.suffix in (".json", ".txt", ".safetensors"):
+            shutil.copy(file, target)

@@ -1,0 +1,134 @@
+"""Train a retrieval-augmented diffusion model: a U-Net that sees a picture's neighbours in a memory, and no words.
+
+    loss = mean of |v' - v|^2,  v' = U(x, level, C),  C = embeddings of the k nearest entries of D to the picture
+
+The embedded model's codec and picture encoder are locked; neighbours are computed once, more of them than are used.
+``--neighbours 0`` trains the same network without a memory, as an unconditional model to compare with.
+
+Paper: Semi-Parametric Neural Image Synthesis (Blattmann et al., 2022), arXiv:2204.11824, section 3.2.
+Differs from the paper: v-prediction on the cosine schedule, as the embedded denoiser; ``--zeros`` trains the null of
+guidance, which the paper's models never saw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sfumato.train.config import SceneFitConfig, flag
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor, nn
+
+    from sfumato.checkpoints.parts import Parts
+    from sfumato.core.noise import Noise
+    from sfumato.train.retrieved import Retrieved
+    from sfumato.train.scenes import SceneSet
+
+__all__ = ["Config", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(SceneFitConfig):
+    """Settings of the training of a retrieval-augmented model.
+
+    Raises:
+        ValueError: more neighbours than are stored, a share out of range, or as in ``FitConfig``.
+    """
+
+    output_dir: Path = flag(Path("runs/retrieval"), "folder of the run; the checkpoint is saved in its subfolder")
+    max_train_steps: int = flag(4000, "optimiser steps in all")
+    train_batch_size: int = flag(128, "images a forward pass")
+    optimizer: Literal["adamw", "muon"] = flag("muon", "muon moves weight matrices by Muon and the rest by AdamW")
+    learning_rate: float = flag(2e-3, "highest learning rate")
+    singles: float = flag(0.6, "weight of scenes of one thing in its own colours")
+    recoloured: float = flag(0.4, "weight of scenes of one thing in a named colour")
+    pairs: float = flag(0.0, "weight of scenes of two things")
+    styles: tuple[str, ...] = flag(("glossy", "flat"), "styles that occur; the memory must hold none of them")
+    memory: Path = flag(Path("memory"), "folder of the memory, as sfumato memory build makes it")
+    neighbours: int = flag(4, "k, pictures in the context; 0 trains without a memory")
+    stored: int = flag(20, "neighbours kept of each picture, at least k")
+    zeros: float = flag(0.0, "share of pictures whose context is zeros, which trains the null of guidance")
+    base: str = flag("emoji", "checkpoint whose codec and picture encoder are used")
+    width: int = flag(32, "channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 32")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.neighbours <= self.stored:
+            raise ValueError(f"neighbours must lie in [0, stored], got {self.neighbours} and {self.stored}")
+        if not 0 <= self.zeros < 1:
+            raise ValueError(f"zeros must lie in [0, 1), got {self.zeros}")
+
+
+def main(config: Config) -> None:
+    """Train, and save the whole checkpoint as ``output_dir/retrieval-STEPS`` with its model card."""
+    import torch
+
+    from sfumato.checkpoints.joint import load_joint
+    from sfumato.checkpoints.load import EMBEDDED
+    from sfumato.core.condition import Condition
+    from sfumato.encoders.joint import embedded_tokens
+    from sfumato.train.embedded import Shipped, build_unet, keep_encoders, parts_around, ship
+    from sfumato.train.fit import fit
+    from sfumato.train.locked import Locked
+    from sfumato.train.loss import denoising_loss
+    from sfumato.train.order import Order
+    from sfumato.train.prepare import mean_latents
+    from sfumato.train.retrieved import open_memory, prepare_retrieved
+    from sfumato.train.scenes import render
+    from sfumato.world.sources import open_world
+
+    base = EMBEDDED.get(config.base, Path(config.base))
+    locked, encoder = Locked.load(base, base / "vae", base / "pictures"), load_joint(config.base)
+    memory = open_memory(config.memory, config.styles) if config.neighbours else None
+    scenes = render(open_world(config.world or None), config.seed, config.scenes, config.scene_config())
+    data = prepare_retrieved(
+        scenes,
+        lambda images: mean_latents(locked.codec, images).half(),
+        encoder,
+        memory,
+        digest=locked.digest,
+        stored=config.stored,
+        folder=config.output_dir,
+    )
+    tokens = replace(embedded_tokens(encoder.width), alone=True)
+    order = Order(config.scenes, config.train_batch_size, config.seed)
+    torch.manual_seed(config.seed)
+    unet: Any = build_unet(config.width, data.learned.shape[1], encoder.width)
+    parts = parts_around(unet.to(memory_format=torch.channels_last), locked, tokens)
+
+    def loss(module: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
+        model = replace(parts.model, network=replace(parts.network, unet=module))
+        x0 = data.learned[indices].to(parts.device, torch.float32)
+        level = model.schedule.draw(len(indices), noise)
+        condition = Condition(tokens=data.tokens(indices, config.neighbours, tokens, config.zeros, noise).to(x0))
+        return {"loss": denoising_loss(model, x0, condition, level, noise.like(x0)).mean()}
+
+    def look(_: nn.Module) -> Image.Image:
+        return _drawn(parts, scenes, data, config.neighbours)
+
+    report = fit(unet, loss, order.indices, config, sample=look)
+    told = Shipped("retrieval", data.key, tokens, data.vectors)
+    target = ship(config, config.output_dir / f"retrieval-{report.steps:08d}", parts, locked, report, told)
+    keep_encoders(base, target)
+
+
+def _drawn(parts: Parts, scenes: SceneSet, data: Retrieved, count: int) -> Image.Image:
+    """Training pictures, and below each what is drawn from its neighbours."""
+    import torch
+
+    from sfumato.core.sheet import grid
+    from sfumato.flows.prompts import Neighbours
+    from sfumato.flows.steering import Steering
+    from sfumato.flows.text_to_image import text_to_image
+    from sfumato.flows.walk import Walk
+    from sfumato.train.scenes import to_images
+
+    parts.to(parts.device)  # the codec goes where the network is
+    shown = scenes.pictures[:16]
+    context = Neighbours(data.context(torch.arange(len(shown)), count))
+    steer = Steering(guidance=2.0 if count else 1.0, neighbours=context)
+    made = text_to_image(parts, [""] * len(shown), seeds=range(len(shown)), steer=steer, walk=Walk(steps=15))
+    return grid(torch.cat([to_images(shown), made.cpu()]), columns=len(shown))

@@ -1,0 +1,210 @@
+"""`sfumato memory`, and pictures that take something from a memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from sfumato.from_memory import FromMemory
+from tests.cli.conftest import Typed, recipe_of
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five pictures of colours, one of them broken, with captions beside two."""
+    folder = tmp_path_factory.mktemp("colours")
+    for name, colour in (("red", (255, 0, 0)), ("green", (0, 255, 0)), ("blue", (0, 0, 255)), ("white", (255,) * 3)):
+        Image.new("RGB", (40, 30), colour).save(folder / f"{name}.png")
+    (folder / "broken.png").write_bytes((folder / "red.png").read_bytes()[:50])
+    (folder / "red.txt").write_text("all red")
+    (folder / "blue.txt").write_text("all blue")
+    return folder
+
+
+@pytest.fixture
+def memory(sfumato: Typed, folder: Path, tmp_path: Path) -> Path:
+    told = sfumato("memory", "build", folder, "-o", str(tmp_path / "colours"))
+    assert told.code == 0, told.err
+    return tmp_path / "colours"
+
+
+def recall(picture: Path) -> FromMemory:
+    """What a picture says of its neighbours."""
+    said = recipe_of(picture).recall
+    assert said is not None
+    return said
+
+
+def test_build_tells_what_came_of_it(sfumato: Typed, folder: Path, tmp_path: Path) -> None:
+    place = str(tmp_path / "made")
+    told = sfumato("memory", "build", folder, "-o", place, "--json")
+    facts = json.loads(told.out)
+    assert told.code == 0 and (facts["entries"], facts["faults"], facts["pictures"]) == (4, 1, 5)
+    assert "4 entries" in told.err and "passed over broken.png:" in told.err
+    again = sfumato("memory", "build", folder, "-o", place)
+    assert again.code == 0 and "1 of 1 parts are there already" in again.err
+    other = sfumato("memory", "build", folder, "-o", place, "--patches", "crops", "--short-side", "64", "--crop", "32")
+    assert other.code == 1 and "another build" in other.err
+
+
+def test_info_search_and_verify(sfumato: Typed, memory: Path, folder: Path, tmp_path: Path) -> None:
+    told = sfumato("memory", "info", memory)
+    assert told.code == 0 and "4 entries of colours" in told.out.replace(folder.name, "colours")
+    facts = json.loads(sfumato("memory", "info", memory, "--json").out)
+    assert facts["entries"] == 4 and facts["index"]["kind"] == "exact"
+    found = sfumato("memory", "search", memory, str(folder / "green.png"), "-o", tmp_path, "--json")
+    rows = [json.loads(line) for line in found.out.splitlines()]
+    assert found.code == 0 and len(rows) == 4
+    assert rows[0]["source"] == "green.png" and rows[0]["cosine"] == pytest.approx(1, abs=1e-3)
+    assert (tmp_path / "green-found-0000.png").is_file()
+    worded = sfumato("memory", "search", memory, "something red", "--count", "2", "-o", tmp_path)
+    assert worded.code == 0 and len(worded.out.splitlines()) == 2
+    assert (tmp_path / "something-red-found-0000.png").is_file()
+    assert sfumato("memory", "verify", memory).err == f"{memory.name}: no faults in 4 entries\n"
+
+
+def test_verify_names_what_is_damaged(sfumato: Typed, memory: Path) -> None:
+    file = memory / "parts" / "000000" / "vectors.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    told = sfumato("memory", "verify", memory, "--json")
+    assert told.code == 1 and "vectors.npy" in json.loads(told.out)["faults"][0]
+
+
+def test_add_remove_and_export(sfumato: Typed, memory: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (20, 20), (255, 255, 0)).save(tmp_path / "more" / "yellow.png")
+    assert sfumato("memory", "add", memory, str(tmp_path / "more")).code == 0
+    again = sfumato("memory", "add", memory, str(tmp_path / "more"))
+    assert again.code == 0 and "1 were there already" in again.err
+    removed = sfumato("memory", "remove", memory, "--source", "re*.png")
+    assert removed.code == 0 and "1 entries removed, 4 are left" in removed.err
+    unknown = sfumato("memory", "remove", memory, "0123456789abcdef")
+    assert unknown.code == 1 and "no entry 0123456789abcdef" in unknown.err
+    table = tmp_path / "all.parquet"
+    assert sfumato("memory", "export", memory, table).code == 0
+    assert sorted(pq.read_table(table).column("source").to_pylist()) == [
+        "blue.png",
+        "green.png",
+        "white.png",
+        "yellow.png",
+    ]
+    refused = sfumato("memory", "export", memory, table)
+    assert refused.code == 2 and "there already" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["memory", "build", "nowhere", "-o", "d"], "there is no folder or file nowhere"),
+        (["memory", "build", "world:oil", "-o", "d"], "oil"),
+        (["memory", "info", "nowhere"], "there is no folder 'nowhere'"),
+        (["memory", "info", "."], "holds no memory"),
+        (["memory", "serch", "."], "no command 'serch'; did you mean 'search'"),
+        (["generate", "a cat", "--memory", "nowhere"], "there is no folder 'nowhere'"),
+        (
+            ["generate", "a cat", "--show-neighbours"],
+            "--show-neighbours speaks of a memory; name its folder by --memory",
+        ),
+        (["generate", "--unconditional"], "--unconditional speaks of a memory"),
+    ],
+)
+def test_wrong_words_get_a_sentence(sfumato: Typed, words: list[str], sentence: str) -> None:
+    told = sfumato(*words)
+    assert told.code in (1, 2) and told.out == "" and told.err.count("\n") == 1
+    assert sentence in told.err
+
+
+MODES = (["--mode", "text"], ["--mode", "neighbours"], ["--mode", "both"], ["--mode", "and"], ["--null", "zero"])
+
+
+@pytest.mark.parametrize("words", MODES, ids=lambda words: words[-1])
+def test_a_prompt_with_a_memory(sfumato: Typed, memory: Path, tmp_path: Path, words: list[str]) -> None:
+    base = ["generate", "all red", "--memory", memory, "--neighbours", "2", "--steps", "2", "--seed", "1"]
+    told = sfumato(*base, *words, "--show-neighbours", "-o", tmp_path)
+    assert told.code == 0, told.err
+    picture = tmp_path / "all-red-0000.png"
+    found = recall(picture).found
+    assert [len(found), (tmp_path / "all-red-0000-neighbours-0000.png").is_file()] == (
+        [0, False] if words[-1] == "text" else [2, True]
+    )
+    again = sfumato("again", str(picture), "--given", memory, "-o", tmp_path)
+    assert again.code == 0, again.err
+    assert (tmp_path / "all-red-0001.png").read_bytes() == picture.read_bytes()
+
+
+def test_again_finds_the_memory_beside_the_picture_and_knows_when_it_changed(
+    sfumato: Typed, memory: Path, tmp_path: Path
+) -> None:
+    sfumato("generate", "all red", "--memory", memory, "--neighbours", "2", "--steps", "2", "-o", tmp_path)
+    picture = str(tmp_path / "all-red-0000.png")
+    assert sfumato("again", picture, "-o", tmp_path).code == 0
+    assert sfumato("memory", "remove", memory, "--source", "white.png").code == 0
+    told = sfumato("again", picture, "-o", tmp_path)
+    assert told.code == 2 and "as it was then" in told.err
+
+
+def test_a_picture_asks_the_memory(sfumato: Typed, memory: Path, folder: Path, tmp_path: Path) -> None:
+    words = [
+        "generate",
+        "--like",
+        str(folder / "blue.png"),
+        "--memory",
+        memory,
+        "--neighbours",
+        "2",
+        "--steps",
+        "2",
+    ]
+    assert sfumato(*words, "--mode", "neighbours", "-o", tmp_path).code == 0
+    assert [source for _, source in recall(tmp_path / "picture-0000.png").found][:1] == ["blue.png"]
+    assert sfumato(*words, "-o", tmp_path).code == 0
+    asked = recall(tmp_path / "picture-0001.png")
+    assert len(asked.found) == 1 and asked.query is not None and asked.query.name == "blue.png"
+
+
+def test_pictures_that_nobody_asked_for(sfumato: Typed, memory: Path, tmp_path: Path) -> None:
+    words = [
+        "generate",
+        "--unconditional",
+        "--memory",
+        memory,
+        "--neighbours",
+        "2",
+        "--steps",
+        "2",
+        "--count",
+        "3",
+    ]
+    assert sfumato(*words, "--top-m", "0.25", "--seed", "1", "-o", tmp_path).code == 0
+    started = {recall(tmp_path / f"picture-{number:04d}.png").found[0] for number in range(3)}
+    assert len(started) == 1
+    told = sfumato(*words, "a cat", "-o", tmp_path)
+    assert told.code == 2 and "nobody describes" in told.err
+    told = sfumato("generate", "a cat", "--memory", memory, "--top-m", "0.5", "-o", tmp_path)
+    assert told.code == 2 and "--unconditional starts" in told.err
+
+
+def test_a_memory_of_another_encoder(sfumato: Typed, memory: Path, tmp_path: Path) -> None:
+    facts = memory / "memory.json"
+    table = json.loads(facts.read_text())
+    table["encoder"]["fingerprint"] = "0" * 16
+    facts.write_text(json.dumps(table))
+    told = sfumato("generate", "all red", "--memory", memory, "-o", tmp_path)
+    assert told.code == 2 and "made with the encoder 'emoji'" in told.err
+
+
+def test_more_neighbours_than_there_are(sfumato: Typed, memory: Path, tmp_path: Path) -> None:
+    told = sfumato("generate", "all red", "--memory", memory, "--neighbours", "9", "-o", tmp_path)
+    assert told.code == 1 and "has 4 entries; cannot find 9" in told.err
+
+
+def test_a_small_memory_is_searched_exactly_and_says_so(sfumato: Typed, folder: Path, tmp_path: Path) -> None:
+    told = sfumato("memory", "build", "world:sample", "-o", tmp_path / "sample", "--recall", "0.9")
+    assert told.code == 0 and "index: exact" in told.err
+    assert "index: exact" in sfumato("memory", "info", tmp_path / "sample").out
