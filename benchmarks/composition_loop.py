@@ -25,8 +25,8 @@ from sfumato.evaluate.report import Report
 from sfumato.guidance.composable import composed
 from sfumato.machine import usable_threads
 from sfumato.networks.unet import UNetNetwork
-from sfumato.recipes import denoiser
 from sfumato.samplers.schedule import prediction_of, schedule_of
+from sfumato.train import embedded
 
 WEIGHTS = (4.0, 3.0, -2.0)
 """Two prompts that are asked for, and one that is not."""
@@ -34,7 +34,7 @@ WEIGHTS = (4.0, 3.0, -2.0)
 
 def composition(size: Size, unet: Any, steps: int) -> Callable[[], Tensor]:
     """Our loop."""
-    scheduler = denoiser.SCHEDULER
+    scheduler = embedded.SCHEDULER
     model = DenoisingModel(UNetNetwork(unet, prediction_of(scheduler)), schedule_of(scheduler))
     none, *asked = (Branch(Condition(size.text(1, seed))) for seed in range(len(WEIGHTS) + 1))
     denoise = Guided(model, composed(none, *zip(asked, WEIGHTS, strict=True)))
@@ -50,7 +50,7 @@ def composition(size: Size, unet: Any, steps: int) -> Callable[[], Tensor]:
 
 def bare(size: Size, unet: Any, steps: int) -> Callable[[], Tensor]:
     """The network, a sum and a formula."""
-    levels = trailing(schedule_of(denoiser.SCHEDULER), steps)
+    levels = trailing(schedule_of(embedded.SCHEDULER), steps)
     numbers = [(int(level.time), float(level.alpha), float(level.sigma)) for level in levels]
     tokens = torch.cat([size.text(1, seed) for seed in range(len(WEIGHTS) + 1)])
     weights = torch.tensor([1 - sum(WEIGHTS), *WEIGHTS])[:, None, None, None]

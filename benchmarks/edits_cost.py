@@ -31,8 +31,8 @@ from sfumato.evaluate.report import Report
 from sfumato.guidance.classifier_free import classifier_free
 from sfumato.machine import usable_threads
 from sfumato.networks.unet import UNetNetwork
-from sfumato.recipes import denoiser
 from sfumato.samplers.schedule import prediction_of, schedule_of
+from sfumato.train import embedded
 
 GUIDANCE = 7.5
 
@@ -83,7 +83,7 @@ CASES = {
 
 def loop(size: Size, unet: Any, count: int, edits: tuple[AttentionEdit, ...], steps: int) -> Callable[[], Tensor]:
     """Guidance of some pictures."""
-    scheduler = denoiser.SCHEDULER
+    scheduler = embedded.SCHEDULER
     model = DenoisingModel(UNetNetwork(unet, prediction_of(scheduler)), schedule_of(scheduler))
     text, none = Branch(Condition(size.text(count, 0)), edits), Branch(Condition(size.text(count, 20)))
     denoise, path = Guided(model, classifier_free(text, none, GUIDANCE)), trailing(model.schedule, steps)

@@ -22,7 +22,19 @@ sys.path.insert(0, str(ROOT))
 
 from sfumato.checkpoints.parts import Parts  # noqa: E402
 from sfumato.core.codec import LatentCodec  # noqa: E402
-from tests.test_composition import AFTER, GUIDANCE, PAIRS, STEPS, WRAPPERS, denoiser, small_parts, walk  # noqa: E402
+from tests.test_composition import (  # noqa: E402
+    AFTER,
+    BESIDE,
+    GUIDANCE,
+    PAIRS,
+    STEPS,
+    WRAPPERS,
+    denoiser,
+    settle_one,
+    small_parts,
+    walk,
+    without_words,
+)
 from tests.tiny import tiny_vae  # noqa: E402
 
 HEAD = """# What composes with what
@@ -37,11 +49,18 @@ WRAPPED = """
 
 Rows are those of the largest forward, for one picture: the branches that share it. A score of the estimate
 differentiates through the network, so its forwards have a backward pass each. Models of pixels, but for the last line.
+Neighbours are three pictures from a memory in each context: beside the words, in place of them, or as a branch of AND.
+"""
+WORDLESS = """
+## The same, for a model that draws from neighbours alone
+
+What `sfumato train retrieval` makes: the context is three neighbours and nothing else, and "none" is neighbours without
+guidance. Whatever speaks of words is refused.
 """
 PAIRED = """
 ## Guidance with guidance
 
-Over classifier-free guidance, where neither says otherwise.
+Over classifier-free guidance, where neither says otherwise. A dash: two values of one setting.
 """
 REFUSED = """
 ## What is refused, and why
@@ -70,14 +89,23 @@ def page(parts: Parts) -> str:
         for name, asked in GUIDANCE.items()
     ]
     wrapped += [["none, of latents", "1", *(_forwards(latents, reasons, none, each) for each in WRAPPERS.values())]]
+    wordless, alone = [name for name in GUIDANCE if "neighbours" not in GUIDANCE[name]], without_words(parts)
+    from_pictures = [
+        [name, *(_forwards(alone, reasons, BESIDE, GUIDANCE[name], each) for each in WRAPPERS.values())]
+        for name in wordless
+    ]
     names = list(dict.fromkeys(name for pair in PAIRS for name in pair))
     cells = {pair: _forwards(parts, reasons, *(GUIDANCE[name] for name in pair)) for pair in PAIRS}
-    paired = [[one, *(cells.get((one, other), "") for other in names[1:])] for one in names[:-1]]
+    paired = [
+        [one, *(cells.get((one, other)) or _no_pair(names, one, other) for other in names[1:])] for one in names[:-1]
+    ]
     walked = [[name, str(len(sampler.path) - 1), *_after(parts, name)] for name, (sampler, _) in STEPS.items()]
     return "\n".join(
         [
             HEAD + WRAPPED,
             *_table(["guidance", "rows", *WRAPPERS], wrapped),
+            WORDLESS,
+            *_table(["guidance", *WRAPPERS], from_pictures),
             PAIRED,
             *_table(["", *names[1:]], paired),
             REFUSED,
@@ -98,6 +126,11 @@ def _forwards(parts: Parts, reasons: list[str], *settings: Mapping[str, Any]) ->
         reasons += [str(error)] if str(error) not in reasons else []
         return f"no ({reasons.index(str(error)) + 1})"
     return f"{len(rows) / (len(sampler.path) - 1):g}" if x.isfinite().all() else "not finite"
+
+
+def _no_pair(names: Sequence[str], one: str, other: str) -> str:
+    """A dash for two values of one setting; nothing for a pair that stands elsewhere."""
+    return "-" if names.index(one) < names.index(other) and settle_one(one, other) else ""
 
 
 def _rows(parts: Parts, settings: Mapping[str, Any]) -> str:
