@@ -193,7 +193,7 @@ def test_grid_compares_them(sfumato: Typed, generate: Typed, sd1: Path, tmp_path
     name = "paint-hat-16-0-32-32-2-structure-conjunction.png"
     assert cells[name].read_bytes() == (tmp_path / f"{NAME}-0000.png").read_bytes()
     told = sfumato("grid", PROMPT, *axes, "--show-attention", *flags)
-    assert told.code == 2 and "leave out --count, --no-metadata and --show-attention" in told.err
+    assert told.code == 2 and "leave out --count, --no-metadata, --show-attention and --show-neighbours" in told.err
 
 
 def test_the_phrases_are_said(generate: Typed) -> None:

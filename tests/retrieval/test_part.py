@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from sfumato.durable import write_synced
 from sfumato.retrieval import part as part_file
 from sfumato.retrieval.entry import Entry, digest_of, id_of
 from sfumato.retrieval.fault import Fault, RetrievalError
-from sfumato.retrieval.part import Part, write_part, write_synced
+from sfumato.retrieval.part import Part, write_part
 
 WIDTH = 8
 FILES = ("vectors.npy", "entries.arrow", "faults.json")

@@ -19,6 +19,7 @@ import torch
 from sfumato.checkpoints.load import EMBEDDED, load_pictures, load_text
 from sfumato.checkpoints.safety import CheckpointError, read_json
 from sfumato.checkpoints.weights import Header, fill, read_headers
+from sfumato.durable import digest_of_file
 from sfumato.encoders.clip import ClipPair, ClipPixels, of_clip
 from sfumato.encoders.joint import JointEncoder, of_minilm
 
@@ -194,7 +195,5 @@ def _fingerprint(folder: Path, files: Iterable[Path]) -> str:
     """16 hexadecimal digits over the names of files in their folder and all that is in them."""
     digest = hashlib.sha256()
     for file in sorted(files):
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{content}\0".encode())
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{digest_of_file(file)}\0".encode())
     return digest.hexdigest()[:16]

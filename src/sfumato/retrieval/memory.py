@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.durable import write_synced
 from sfumato.retrieval.entry import Entry
 from sfumato.retrieval.fault import BROKEN, RetrievalError
 from sfumato.retrieval.index import Index, IndexFacts, open_index, unit
-from sfumato.retrieval.part import Part, write_synced
+from sfumato.retrieval.part import Part
 
 __all__ = ["EncoderFacts", "Found", "Memory", "MemoryFacts", "read_facts", "write_facts"]
 

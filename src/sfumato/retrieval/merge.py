@@ -29,6 +29,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.durable import sync
 from sfumato.retrieval.fault import RetrievalError
 from sfumato.retrieval.units import Stream
 
@@ -157,11 +158,7 @@ def write_shard(index: Any, file: Path) -> tuple[str, int]:
         fresh.replace(file)
     finally:
         fresh.unlink(missing_ok=True)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(file.parent)
     return hashed.hexdigest(), size
 
 

@@ -10,10 +10,8 @@ A part is written into a temporary folder, synced, and renamed; whoever finds it
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -28,10 +26,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfumato.durable import digest_of_file, sync
 from sfumato.retrieval.entry import Entry
 from sfumato.retrieval.fault import BROKEN, Fault, RetrievalError
 
-__all__ = ["Part", "write_part", "write_synced"]
+__all__ = ["Part", "write_part"]
 
 _COLUMNS: list[tuple[str, Any]] = [
     ("id", pa.string()),
@@ -142,7 +141,7 @@ class Part:
             file = self.folder / name
             if not file.is_file():
                 return f"the part {self.folder.name} has no {name}"
-            if _hash(file) != wanted:
+            if digest_of_file(file) != wanted:
                 return f"the part {self.folder.name} is damaged: {name} is not what was written"
         try:
             self._table.validate(full=True)
@@ -174,27 +173,18 @@ def write_part(parts: Path, name: str, vectors: Tensor, entries: Sequence[Entry]
         np.save(fresh / _VECTORS, half, allow_pickle=False)
         _write_entries(fresh / _ENTRIES, entries)
         (fresh / _FAULTS).write_text(json.dumps([asdict(each) for each in faults], indent=1), encoding="utf-8")
-        hashes = {file: _hash(fresh / file) for file in (_VECTORS, _ENTRIES, _FAULTS)}
+        hashes = {file: digest_of_file(fresh / file) for file in (_VECTORS, _ENTRIES, _FAULTS)}
         facts = {"count": len(entries), "faults": len(faults), "width": half.shape[1], "hashes": hashes}
         (fresh / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         fresh.chmod(0o755)
         for file in (*fresh.iterdir(), fresh):
-            _sync(file)
+            sync(file)
         shutil.rmtree(parts / name, ignore_errors=True)
         fresh.rename(parts / name)
-        _sync(parts)
+        sync(parts)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return Part.open(parts / name)
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, in place of a former one, and is on the disk when this returns."""
-    fresh = path.with_name(f".{path.name}.part")
-    fresh.write_bytes(content)
-    _sync(fresh)
-    fresh.replace(path)
-    _sync(path.parent)
 
 
 def _mapped(file: Path) -> NDArray[Any]:
@@ -221,16 +211,3 @@ def _write_entries(path: Path, entries: Sequence[Entry]) -> None:
     columns = [pa.array([row[name] for row in rows], kind) for name, kind in _COLUMNS]
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
         writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

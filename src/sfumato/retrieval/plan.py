@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from sfumato.durable import write_synced
 from sfumato.retrieval.fault import BROKEN, RetrievalError
 from sfumato.retrieval.memory import EncoderFacts
-from sfumato.retrieval.part import Part, write_synced
+from sfumato.retrieval.part import Part
 
 __all__ = [
     "ADDING",

@@ -6,7 +6,6 @@ index is made again by the same `sfumato memory build` once it is deleted.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.core.image import PictureError, open_picture
+from sfumato.durable import digest_of_file
 from sfumato.retrieval.entry import Entry, id_of
 from sfumato.retrieval.fault import RetrievalError
 from sfumato.retrieval.index import open_index, unit
@@ -125,8 +125,7 @@ def _index_faults(folder: Path, facts: MemoryFacts) -> Iterator[str]:
         except RetrievalError as error:
             yield str(error)
             return
-        with (folder / index.file).open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = digest_of_file(folder / index.file)
         if found != index.digest:
             yield f"the index {index.file} is not what was written"
 

@@ -6,9 +6,7 @@ only then are older ones pruned. Whoever kills the process at any moment finds t
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +15,8 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from sfumato.durable import digest_of_file, sync
 
 __all__ = ["Snapshot", "name_at", "newest", "read", "write"]
 
@@ -46,15 +46,15 @@ def write(run: Path, step: int, tensors: Snapshot, state: Mapping[str, Any], kee
         for name, group in tensors.items():
             save_file({key: value.detach().cpu().contiguous() for key, value in group.items()}, _file(temporary, name))
         (temporary / "state.json").write_text(json.dumps(dict(state), indent=1))
-        hashes = {file.name: _hash(file) for file in sorted(temporary.iterdir())}
+        hashes = {file.name: digest_of_file(file) for file in sorted(temporary.iterdir())}
         (temporary / _MANIFEST).write_text(json.dumps(hashes, indent=1))
         for file in temporary.iterdir():
-            _sync(file)
-        _sync(temporary)
+            sync(file)
+        sync(temporary)
         if final.exists():
             shutil.rmtree(final)
         temporary.rename(final)
-        _sync(run)
+        sync(run)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _prune(run, keep)
@@ -96,7 +96,7 @@ def _problem(folder: Path) -> str | None:
     except (OSError, ValueError):
         return f"{folder} is not a whole checkpoint: it has no readable {_MANIFEST}"
     for name, expected in hashes.items():
-        if Path(name).name != name or not (folder / name).is_file() or _hash(folder / name) != expected:
+        if Path(name).name != name or not (folder / name).is_file() or digest_of_file(folder / name) != expected:
             return f"{folder} is damaged: {name} is missing or is not what its manifest says"
     return None
 
@@ -110,16 +110,3 @@ def _prune(run: Path, keep: int) -> None:
 
 def _file(folder: Path, name: str) -> Path:
     return folder / f"{name}.safetensors"
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
