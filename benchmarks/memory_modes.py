@@ -35,7 +35,7 @@ from sfumato.machine import best_dtype, usable_threads
 from sfumato.retrieval.build import build
 from sfumato.retrieval.corpus import open_corpus
 from sfumato.retrieval.embed import Maker
-from sfumato.retrieval.memory import EncoderFacts, Memory
+from sfumato.retrieval.memory import Memory
 from sfumato.retrieval.patches import Whole
 from sfumato.world.captions import canonical_caption
 from sfumato.world.spec import SceneSpec, single
@@ -87,13 +87,8 @@ class Bench:
 
     def memory(self, style: str, folder: Path) -> Memory:
         """All drawings of a style."""
-        facts = EncoderFacts(self.joint.name, self.joint.fingerprint, self.joint.width, self.joint.side)
-        build(folder / style, open_corpus(f"world:{style}"), Maker(self.embedded, facts, Whole()))
+        build(folder / style, open_corpus(f"world:{style}"), Maker.by(self.joint, Whole()))
         return Memory.open(folder / style)
-
-    def embedded(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.joint.pictures(images)
 
     def made(self, way: Way, memory: Memory) -> tuple[Tensor, Tensor | None]:
         """A picture (N, 3, 64, 64) of each prompt, and the rows (N, k) in its context."""

@@ -38,7 +38,7 @@ from sfumato.machine import best_dtype, usable_threads
 from sfumato.retrieval.build import build
 from sfumato.retrieval.corpus import open_corpus
 from sfumato.retrieval.embed import Maker
-from sfumato.retrieval.memory import EncoderFacts, Memory
+from sfumato.retrieval.memory import Memory
 from sfumato.retrieval.patches import Whole
 from sfumato.world.scene import SceneConfig, draw
 from sfumato.world.store import STYLES, open_world
@@ -112,14 +112,8 @@ def compared(found: Tensor, reference: Tensor) -> list[Interval | None]:
 def memory_for(model: str, style: str, folder: Path) -> Memory:
     """All drawings of a style, embedded by the model's encoder."""
     joint = load_joint(model)
-    facts = EncoderFacts(joint.name, joint.fingerprint, joint.width, joint.side)
-
-    def embedded(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return joint.pictures(images)
-
     place = folder / f"{style}-{joint.fingerprint}"
-    build(place, open_corpus(f"world:{style}"), Maker(embedded, facts, Whole()))
+    build(place, open_corpus(f"world:{style}"), Maker.by(joint, Whole()))
     return Memory.open(place)
 
 

@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "samplers": {"core"},
     "world": {"core"},
     "language": set(),
-    "retrieval": {"core", "world", "durable"},
+    "retrieval": {"core", "encoders", "world", "durable"},
     "checkpoints": {"core", "networks", "encoders", "samplers", "durable"},
     "train": {"core", "networks", "encoders", "samplers", "checkpoints", "world", "retrieval", "durable"},
     "evaluate": {"core", "encoders", "world", "retrieval", "machine"},

@@ -215,19 +215,9 @@ def _maker(encoder: str, patches: Patches, batch: int) -> Maker:
     import torch
 
     from sfumato.retrieval.embed import Maker
-    from sfumato.retrieval.memory import EncoderFacts
 
     torch.set_num_threads(usable_threads())
-    joint = _joint(encoder)
-    facts = EncoderFacts(joint.name, joint.fingerprint, joint.width, joint.side)
-    return Maker(partial(_embedded, joint), facts, patches, batch, threads=usable_threads())
-
-
-def _embedded(joint: JointEncoder, images: Tensor) -> Tensor:
-    import torch
-
-    with torch.no_grad():
-        return joint.pictures(images)
+    return Maker.by(_joint(encoder), patches, batch=batch, threads=usable_threads())
 
 
 def _joint(encoder: str) -> JointEncoder:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.train.config import SceneFitConfig, flag
+from sfumato.train.config import MemoryFitConfig, flag
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,7 +33,7 @@ _LOOK = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(SceneFitConfig):
+class Config(MemoryFitConfig):
     """Settings of the autoregressive network's training.
 
     Raises:
@@ -47,13 +47,6 @@ class Config(SceneFitConfig):
     learning_rate: float = flag(5e-4, "highest learning rate")
     lr_warmup_steps: int = flag(300, "steps of linear rise to the highest learning rate")
     adam_beta2: float = flag(0.95, "AdamW decay of the squared gradient")
-    singles: float = flag(0.6, "weight of scenes of one thing in its own colours")
-    recoloured: float = flag(0.4, "weight of scenes of one thing in a named colour")
-    pairs: float = flag(0.0, "weight of scenes of two things")
-    styles: tuple[str, ...] = flag(("glossy", "flat"), "styles that occur; the memory must hold none of them")
-    memory: Path = flag(Path("memory"), "folder of the memory, as sfumato memory build makes it")
-    neighbours: int = flag(4, "k, pictures in the context; 0 trains without a memory")
-    stored: int = flag(20, "neighbours kept of each picture, at least k")
     zeros: float = flag(0.1, "share of pictures whose context is zeros, which trains the null of guidance")
     base: str = flag("emoji", "checkpoint, or folder of a CLIP, whose picture encoder is used")
     vq: Path = flag(Path("runs/vq/vq"), "folder of the trained quantised codec")
@@ -64,8 +57,6 @@ class Config(SceneFitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.neighbours <= self.stored:
-            raise ValueError(f"neighbours must lie in [0, stored], got {self.neighbours} and {self.stored}")
         if not 0 <= self.zeros <= 1:
             raise ValueError(f"zeros must lie in [0, 1], got {self.zeros}")
         if not 1 < self.held_out < self.scenes:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sfumato.train.config import SceneFitConfig, flag
+from sfumato.train.config import MemoryFitConfig, flag
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,7 +31,7 @@ __all__ = ["Config", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(SceneFitConfig):
+class Config(MemoryFitConfig):
     """Settings of the training of a retrieval-augmented model.
 
     Raises:
@@ -43,21 +43,12 @@ class Config(SceneFitConfig):
     train_batch_size: int = flag(128, "images a forward pass")
     optimizer: Literal["adamw", "muon"] = flag("muon", "muon moves weight matrices by Muon and the rest by AdamW")
     learning_rate: float = flag(2e-3, "highest learning rate")
-    singles: float = flag(0.6, "weight of scenes of one thing in its own colours")
-    recoloured: float = flag(0.4, "weight of scenes of one thing in a named colour")
-    pairs: float = flag(0.0, "weight of scenes of two things")
-    styles: tuple[str, ...] = flag(("glossy", "flat"), "styles that occur; the memory must hold none of them")
-    memory: Path = flag(Path("memory"), "folder of the memory, as sfumato memory build makes it")
-    neighbours: int = flag(4, "k, pictures in the context; 0 trains without a memory")
-    stored: int = flag(20, "neighbours kept of each picture, at least k")
     zeros: float = flag(0.0, "share of pictures whose context is zeros, which trains the null of guidance")
     base: str = flag("emoji", "checkpoint whose codec and picture encoder are used")
     width: int = flag(32, "channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 32")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.neighbours <= self.stored:
-            raise ValueError(f"neighbours must lie in [0, stored], got {self.neighbours} and {self.stored}")
         if not 0 <= self.zeros < 1:
             raise ValueError(f"zeros must lie in [0, 1), got {self.zeros}")
 

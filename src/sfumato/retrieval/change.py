@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +24,7 @@ from sfumato.retrieval.corpus import Corpus
 from sfumato.retrieval.embed import Maker, make_part
 from sfumato.retrieval.fault import RetrievalError
 from sfumato.retrieval.memory import Memory, MemoryFacts, read_facts
-from sfumato.retrieval.part import Part, write_part
+from sfumato.retrieval.part import COLUMNS, Part, write_part
 from sfumato.retrieval.plan import ADDING, changing, missing, number_of, read_plan, sweep, write_plan
 
 __all__ = ["add", "export", "remove"]
@@ -179,15 +178,7 @@ def _without(part: Part, gone: set[str]) -> tuple[str, int]:
 
 
 def _schema(memory: Memory) -> pa.Schema:
-    columns: list[tuple[str, Any]] = [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("digest", pa.string()),
-        ("box", pa.list_(pa.int32(), 4)),
-        ("caption", pa.string()),
-        ("thumbnail", pa.binary()),
-        ("embedding", pa.list_(pa.float16(), memory.width)),
-    ]
+    columns = [*COLUMNS, ("embedding", pa.list_(pa.float16(), memory.width))]
     said = {"encoder": asdict(memory.facts.encoder), "patches": memory.facts.patches, "corpora": memory.facts.corpora}
     return pa.schema(columns, {"sfumato": json.dumps(said)})
 

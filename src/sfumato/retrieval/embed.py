@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.image import PictureError, open_picture
+from sfumato.encoders.joint import JointEncoder
 from sfumato.retrieval.corpus import Corpus, Item, Slice
 from sfumato.retrieval.entry import Entry, digest_of, id_of
 from sfumato.retrieval.fault import Fault
@@ -58,6 +59,17 @@ class Maker:
     def __post_init__(self) -> None:
         if min(self.batch, self.threads) < 1:
             raise ValueError(f"needs a batch and threads of 1 or more, got {self.batch} and {self.threads}")
+
+    @staticmethod
+    def by(joint: JointEncoder, patches: Patches, *, batch: int = 64, threads: int = 2) -> Maker:
+        """The maker that embeds by an encoder of pictures and words, without gradients; other arguments as above."""
+
+        def encode(images: Tensor) -> Tensor:
+            with torch.no_grad():
+                return joint.pictures(images)
+
+        facts = EncoderFacts(joint.name, joint.fingerprint, joint.width, joint.side)
+        return Maker(encode, facts, patches, batch, threads)
 
 
 @dataclass(frozen=True, eq=False)

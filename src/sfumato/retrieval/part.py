@@ -30,9 +30,9 @@ from sfumato.durable import digest_of_file, sync
 from sfumato.retrieval.entry import Entry
 from sfumato.retrieval.fault import BROKEN, Fault, RetrievalError
 
-__all__ = ["Part", "write_part"]
+__all__ = ["COLUMNS", "Part", "write_part"]
 
-_COLUMNS: list[tuple[str, Any]] = [
+COLUMNS: list[tuple[str, Any]] = [
     ("id", pa.string()),
     ("source", pa.string()),
     ("digest", pa.string()),
@@ -40,7 +40,9 @@ _COLUMNS: list[tuple[str, Any]] = [
     ("caption", pa.string()),
     ("thumbnail", pa.binary()),
 ]
-_SCHEMA = pa.schema(_COLUMNS)
+"""The fields of an entry, as Arrow's types."""
+
+_SCHEMA = pa.schema(COLUMNS)
 _VECTORS, _ENTRIES, _FAULTS, _FACTS = "vectors.npy", "entries.arrow", "faults.json", "part.json"
 _LARGEST_FACTS, _LONGEST_HEADER = 1_000_000, 4096
 
@@ -208,6 +210,6 @@ def _entry(row: dict[str, Any]) -> Entry:
 
 def _write_entries(path: Path, entries: Sequence[Entry]) -> None:
     rows = [asdict(entry) for entry in entries]
-    columns = [pa.array([row[name] for row in rows], kind) for name, kind in _COLUMNS]
+    columns = [pa.array([row[name] for row in rows], kind) for name, kind in COLUMNS]
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
         writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))

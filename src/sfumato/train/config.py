@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from sfumato.world.scene import SceneConfig
 
-__all__ = ["FitConfig", "SceneFitConfig", "flag"]
+__all__ = ["FitConfig", "MemoryFitConfig", "SceneFitConfig", "flag"]
 
 
 def flag(default: Any, text: str) -> Any:
@@ -87,3 +87,25 @@ class SceneFitConfig(FitConfig):
             jitter=self.jitter,
             styles=self.styles,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryFitConfig(SceneFitConfig):
+    """Settings of a recipe whose contexts are neighbours in a memory, and whose scenes show one thing.
+
+    Raises:
+        ValueError: more neighbours than are stored, or as in :class:`FitConfig`.
+    """
+
+    singles: float = flag(0.6, "weight of scenes of one thing in its own colours")
+    recoloured: float = flag(0.4, "weight of scenes of one thing in a named colour")
+    pairs: float = flag(0.0, "weight of scenes of two things")
+    styles: tuple[str, ...] = flag(("glossy", "flat"), "styles that occur; the memory must hold none of them")
+    memory: Path = flag(Path("memory"), "folder of the memory, as sfumato memory build makes it")
+    neighbours: int = flag(4, "k, pictures in the context; 0 trains without a memory")
+    stored: int = flag(20, "neighbours kept of each picture, at least k")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.neighbours <= self.stored:
+            raise ValueError(f"neighbours must lie in [0, stored], got {self.neighbours} and {self.stored}")
