@@ -1,7 +1,8 @@
 """Attribute binding: whether both things of a prompt are seen, each in its own colour, by method.
 
-Three sets of prompts, half of each the other half with its colours exchanged (as ABC-6K's pairs are made): pairs of the
-emoji world that training shows together, pairs that it never does, and prompts of CC-500 whose things the world has.
+Four sets of prompts: pairs of the emoji world that training shows together, pairs that it never does, pairs of which it
+never shows either thing in its colour, and prompts of CC-500 whose things the world has. Half of each but the third are
+the other half with its colours exchanged (as ABC-6K's pairs are made).
 The judge knows real drawings only. Intervals are bootstraps over prompts, whose pictures count together.
 """
 
@@ -65,6 +66,19 @@ class Asked:
 
 
 Method = Callable[[Sequence[ColouredPair]], Asked]
+TITLES: Mapping[str, str] = {
+    "seen": "Pairs that training shows",
+    "unseen": "Pairs that training never shows",
+    "colours": "Pairs in colours that training never shows on these things",
+    "cc500": "CC-500, as far as the emoji world has its things",
+}
+_SWAPPED = "half of the prompts are the others with exchanged colours"
+MADE_OF: Mapping[str, str] = {
+    "seen": _SWAPPED,
+    "unseen": _SWAPPED,
+    "colours": "all prompts are of different things or colours",
+    "cc500": _SWAPPED,
+}
 
 
 def phrases(pairs: Sequence[ColouredPair], number: int) -> tuple[str, ...]:
@@ -154,11 +168,12 @@ class Bench:
 
     @cached_property
     def sets(self) -> dict[str, tuple[ColouredPair, ...]]:
-        """Sets of prompts, each prompt followed by itself with exchanged colours."""
+        """Sets of prompts; where they come in pairs, each is followed by itself with exchanged colours."""
         world, half = open_world(), self.count // 2
         sets = {
-            "seen": with_swaps(world_pairs(world, half, unseen=False)),
-            "unseen": with_swaps(world_pairs(world, half, unseen=True)),
+            "seen": with_swaps(world_pairs(world, half)),
+            "unseen": with_swaps(world_pairs(world, half, "unseen pair")),
+            "colours": world_pairs(world, self.count, "unseen colours"),
         }
         if self.cc500 is not None:
             sets["cc500"] = cc500_pairs(world, self.cc500)[: self.count]
@@ -219,7 +234,7 @@ def main() -> None:
     """Make the tables, and the pictures that they speak of."""
     assert [field.name for field in fields(Bound)] == list(_COLUMNS)
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("sets", nargs="*", metavar="SET", help="seen, unseen, cc500 (all)")
+    parser.add_argument("sets", nargs="*", metavar="SET", help="seen, unseen, colours, cc500 (all)")
     parser.add_argument("--count", type=int, default=200, metavar="N", help="prompts of a set (200)")
     parser.add_argument("--seeds", type=int, default=4, metavar="N", help="pictures of each prompt (4)")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="sampling steps (10)")
@@ -256,16 +271,14 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
     words = [word for word in sys.argv[1:] if word not in ("--write", "--keep", str(options.keep), *options.sets)]
     words = ["CC-500.txt" if word == str(options.cc500) else word for word in words]
     report = Report(
-        title={"seen": "Pairs that training shows", "unseen": "Pairs that training never shows"}.get(
-            name, "CC-500, as far as the emoji world has its things"
-        ),
+        title=TITLES[name],
         command=" ".join(["python benchmarks/binding.py", name, *words]),
         count=len(pairs),
         columns=(*_COLUMNS.values(), f"more than {chosen[0]}"),
         rows=rows,
         notes=(
-            f"{len(pairs)} prompts, {bench.seeds} pictures each; half of the prompts are the others with exchanged "
-            "colours. Intervals are bootstraps over prompts.",
+            f"{len(pairs)} prompts, {bench.seeds} pictures each; {MADE_OF[name]}.",
+            "Intervals are bootstraps over prompts.",
             "The last column is of both things, each in its colour, with the same prompts and seeds.",
             "A thing is seen if it is among the judge's five likeliest of 991 concepts in its half; the halves may be "
             "left and right or upper and lower, in either order.",

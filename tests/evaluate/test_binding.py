@@ -14,11 +14,13 @@ from sfumato.evaluate.coloured_pairs import (
     world_pairs,
 )
 from sfumato.evaluate.judge import Judge
-from sfumato.world.store import World
+from sfumato.world.colours import dominant_colour
+from sfumato.world.splits import is_held_out_pair
+from sfumato.world.store import STYLES, World
 
 
 def test_pairs_of_the_world_are_coloured_and_exchange_their_colours(world: World) -> None:
-    seen, unseen = (world_pairs(world, 8, unseen=unseen) for unseen in (False, True))
+    seen, unseen = world_pairs(world, 8), world_pairs(world, 8, "unseen pair")
     assert len(seen) == len(unseen) == 8
     assert {pair.unseen for pair in unseen} == {True} and {pair.unseen for pair in seen} == {False}
     for pair in (*seen, *unseen):
@@ -30,6 +32,16 @@ def test_pairs_of_the_world_are_coloured_and_exchange_their_colours(world: World
         assert pair.swapped.swapped == pair
 
 
+def test_pairs_in_colours_that_training_never_shows_on_them(world: World) -> None:
+    pairs = world_pairs(world, 8, "unseen colours")
+    assert len({pair.text for pair in pairs}) == 8 and not any(pair.unseen for pair in pairs)
+    for thing in (thing for pair in pairs for thing in pair.things):
+        concept = world.concepts[thing.concepts[0]]
+        assert is_held_out_pair(thing.colour, concept.key)
+        drawings = [world.picture(concept, style) for style in STYLES if world.has(concept, style)]
+        assert thing.colour not in {dominant_colour(drawing) for drawing in drawings}
+
+
 def test_articles_follow_the_colour() -> None:
     apple = ColouredThing("apple", "red", (1,), "a red apple")
     jeans = ColouredThing("jeans", "orange", (2,), "orange jeans")
@@ -37,7 +49,7 @@ def test_articles_follow_the_colour() -> None:
 
 
 def test_real_pictures_are_bound_and_their_swapped_prompts_are_not(world: World, judge: Judge) -> None:
-    images, pairs = drawn(world, world_pairs(world, 24, unseen=False))
+    images, pairs = drawn(world, world_pairs(world, 24))
     assert len(images) == len(pairs) > 15
     good = binding_shares(binding_of(images, pairs, judge))
     bad = binding_shares(binding_of(images, [pair.swapped for pair in pairs], judge))
@@ -49,7 +61,7 @@ def test_real_pictures_are_bound_and_their_swapped_prompts_are_not(world: World,
 
 
 def test_things_may_stand_in_either_order_beside_or_above(world: World, judge: Judge) -> None:
-    images, pairs = drawn(world, world_pairs(world, 12, unseen=False))
+    images, pairs = drawn(world, world_pairs(world, 12))
     straight = binding_of(images, pairs, judge)
     exchanged = torch.cat([images[..., 32:], images[..., :32]], dim=-1)
     assert sum(each.both for each in binding_of(exchanged, pairs, judge)) == sum(each.both for each in straight)
@@ -83,4 +95,4 @@ def test_pairs_of_abc6k_stay_together(tmp_path: Path) -> None:
 
 def test_clear_errors(world: World, judge: Judge) -> None:
     with pytest.raises(ValueError, match="needs 2 pictures"):
-        binding_of(torch.zeros(3, 3, 64, 64), world_pairs(world, 2, unseen=False), judge)
+        binding_of(torch.zeros(3, 3, 64, 64), world_pairs(world, 2), judge)

@@ -22,7 +22,8 @@ from sfumato.retrieval.embed import Maker
 from sfumato.retrieval.fault import RetrievalError
 from sfumato.retrieval.memory import EncoderFacts, Memory
 from sfumato.retrieval.patches import Whole
-from sfumato.train.retrieved import Retrieved, check_styles, open_memory, prepare_retrieved
+from sfumato.retrieval.world_pictures import drawings
+from sfumato.train.retrieved import Retrieved, open_memory, prepare_retrieved
 from sfumato.train.scenes import SceneSet, render, to_images
 from sfumato.world.scene import SceneConfig
 from sfumato.world.sources import open_world
@@ -86,12 +87,24 @@ def test_without_a_memory_the_context_is_a_zero(data: Retrieved) -> None:
 
 
 def test_a_style_that_is_in_both_is_refused(memory: Memory) -> None:
-    check_styles(memory, ("glossy", "flat"))
-    assert open_memory(memory.folder, ("glossy", "flat")).fingerprint == memory.fingerprint
-    with pytest.raises(RetrievalError, match="holds 3d pictures, and so does the training set"):
-        open_memory(memory.folder, ("glossy", "3d"))
+    world = open_world("sample")
+    assert open_memory(memory.folder, world, ("glossy", "flat")).fingerprint == memory.fingerprint
+    count = len(world.core)
+    with pytest.raises(RetrievalError, match=f"{count} of the {2 * count} training pictures are in the memory"):
+        open_memory(memory.folder, world, ("glossy", "3d"))
     with pytest.raises(RetrievalError, match="holds no memory"):
-        open_memory(memory.folder / "parts", ("glossy",))
+        open_memory(memory.folder / "parts", world, ("glossy",))
+
+
+def test_a_training_picture_is_found_in_a_memory_of_files(memory: Memory, tmp_path: Path) -> None:
+    world = open_world("sample")
+    heart = next(drawings(world, ("flat",)))
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "mine.png").write_bytes(heart.content)
+    build(tmp_path / "own", open_corpus(str(tmp_path / "files")), Maker.by(load_joint("emoji"), Whole()))
+    open_memory(tmp_path / "own", world, ("glossy",))
+    with pytest.raises(RetrievalError, match="1 of the .* training pictures are in the memory"):
+        open_memory(tmp_path / "own", world, ("glossy", "flat"))
 
 
 def prepared(memory: Memory | None, scenes: SceneSet, place: Path, digest: str = "a") -> Retrieved:

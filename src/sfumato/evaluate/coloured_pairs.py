@@ -1,7 +1,7 @@
 """Prompts of two coloured things, by which attribute binding is measured: where they come from, and real pictures.
 
-Three sources: pairs of the emoji world, which training shows or never shows together; the prompts of CC-500 that name
-things of that world; and any of these with the two colours exchanged, as ABC-6K's pairs are made.
+Three sources: pairs of the emoji world, by what training holds out of them; the prompts of CC-500 that name things of
+that world; and any of these with the two colours exchanged, as ABC-6K's pairs are made.
 
 Papers: Training-Free Structured Diffusion Guidance for Compositional Text-to-Image Synthesis (Feng et al., 2022),
     arXiv:2212.05032, section 4 (CC-500, ABC-6K).
@@ -20,7 +20,7 @@ from sfumato.evaluate.lessons import to_images
 from sfumato.world.colours import COLOURS, dominant_colour, recolour
 from sfumato.world.scene import compose
 from sfumato.world.spec import Placed, SceneSpec, beside
-from sfumato.world.splits import is_held_out_together, pair_prompts
+from sfumato.world.splits import PairPart, is_held_out_together, pair_prompts
 from sfumato.world.store import STYLES, World
 from sfumato.world.words import phrase, with_article, without_colour
 
@@ -88,18 +88,20 @@ class ColouredPair:
         return replace(self, things=(_recoloured(first, second.colour), _recoloured(second, first.colour)))
 
 
-def world_pairs(world: World, count: int, *, unseen: bool) -> tuple[ColouredPair, ...]:
+def world_pairs(world: World, count: int, part: PairPart = "seen pair") -> tuple[ColouredPair, ...]:
     """Prompts "a COLOUR THING and a COLOUR THING" of the emoji world.
 
     Args:
         world: the same cache gives the same prompts.
         count: how many, >= 1.
-        unseen: pairs that training never shows together, instead of those that it does.
+        part: "seen pair" for things that training shows together in such colours, "unseen pair" for those that it
+            never shows together, "unseen colours" for those of which it never shows either in its colour.
 
     Raises:
         ValueError: the world is too small for so many.
     """
-    found = [prompt.spec.objects for prompt in pair_prompts(world, count, "unseen pair" if unseen else "seen pair")]
+    found = [prompt.spec.objects for prompt in pair_prompts(world, count, part)]
+    unseen = part == "unseen pair"
     return tuple(ColouredPair((_thing(world, first), _thing(world, second)), unseen) for first, second in found)
 
 

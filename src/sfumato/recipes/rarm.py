@@ -124,8 +124,9 @@ def main(config: Config) -> None:
     from sfumato.world.sources import open_world
 
     codec, encoder, folder = locked_vq(config.vq), load_joint(config.base), config.output_dir
-    memory = open_memory(config.memory, config.styles) if config.neighbours else None
-    scenes = render(open_world(config.world or None), config.seed, config.scenes, config.scene_config())
+    world = open_world(config.world or None)
+    memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
+    scenes = render(world, config.seed, config.scenes, config.scene_config())
     facts, stored = digest(config.vq), config.stored
     data = prepare_retrieved(scenes, codec.encode, encoder, memory, digest=facts, stored=stored, folder=folder)
     codes, tokens = data.learned, replace(embedded_tokens(encoder.width), alone=True)

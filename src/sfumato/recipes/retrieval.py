@@ -73,17 +73,15 @@ def main(config: Config) -> None:
 
     base = EMBEDDED.get(config.base, Path(config.base))
     locked, encoder = Locked.load(base, base / "vae", base / "pictures"), load_joint(config.base)
-    memory = open_memory(config.memory, config.styles) if config.neighbours else None
-    scenes = render(open_world(config.world or None), config.seed, config.scenes, config.scene_config())
-    data = prepare_retrieved(
-        scenes,
-        lambda images: mean_latents(locked.codec, images).half(),
-        encoder,
-        memory,
-        digest=locked.digest,
-        stored=config.stored,
-        folder=config.output_dir,
-    )
+
+    def latents(images: Tensor) -> Tensor:
+        return mean_latents(locked.codec, images).half()
+
+    world = open_world(config.world or None)
+    memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
+    scenes = render(world, config.seed, config.scenes, config.scene_config())
+    digest, stored, folder = locked.digest, config.stored, config.output_dir
+    data = prepare_retrieved(scenes, latents, encoder, memory, digest=digest, stored=stored, folder=folder)
     tokens = replace(embedded_tokens(encoder.width), alone=True)
     order = Order(config.scenes, config.train_batch_size, config.seed)
     torch.manual_seed(config.seed)

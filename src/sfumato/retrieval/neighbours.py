@@ -53,8 +53,8 @@ def check_disjoint(memory: Searched, digests: Sequence[str]) -> None:
     if there:
         raise RetrievalError(
             f"{len(there)} of the {len(set(digests))} training pictures are in the memory as well (such as "
-            f"{min(there)}); build it from others, or `sfumato memory remove` them: a model that finds its own picture "
-            "learns to copy"
+            f"{min(there)}), and a model that finds its own picture learns to copy; build the memory from others (of "
+            "the emoji world: of another style), take them out by `sfumato memory remove`, or train without them"
         )
 
 

@@ -12,9 +12,9 @@ from sfumato.retrieval.fault import Fault
 from sfumato.retrieval.item import Item, Slice, digest_of_listing, label
 from sfumato.world.scene import compose
 from sfumato.world.spec import SceneSpec, single
-from sfumato.world.store import STYLES, WorldError, cache_path, open_world
+from sfumato.world.store import STYLES, World, WorldError, cache_path, open_world
 
-__all__ = ["WorldPictures", "open_world_pictures"]
+__all__ = ["WorldPictures", "drawings", "open_world_pictures"]
 
 _SAMPLE = "sample"
 
@@ -46,12 +46,24 @@ class WorldPictures:
         except WorldError:
             yield Fault(self.name, "the pictures of the world are not there any more; `sfumato world fetch` gets them")
             return
-        pairs = [(style, concept) for style in self.styles for concept in world.core]
-        for style, concept in pairs[part.start : part.stop]:
-            scene = compose(world, SceneSpec(single(concept.index), style, style_named=True))
-            file = io.BytesIO()
-            Image.fromarray(scene.image).save(file, "PNG", compress_level=0)
-            yield Item(label(style, concept.codepoints), file.getvalue(), scene.caption)
+        yield from drawings(world, self.styles, part.start, part.stop)
+
+
+def drawings(world: World, styles: Sequence[str], start: int = 0, stop: int | None = None) -> Iterator[Item]:
+    """The pictures of ``WorldPictures``, as PNG.
+
+    Args:
+        world: where they come from.
+        styles: in order; each has all concepts of the core vocabulary.
+        start: the first one's number, >= 0.
+        stop: one more than the last one's; None: all.
+    """
+    pairs = [(style, concept) for style in styles for concept in world.core]
+    for style, concept in pairs[start:stop]:
+        scene = compose(world, SceneSpec(single(concept.index), style, style_named=True))
+        file = io.BytesIO()
+        Image.fromarray(scene.image).save(file, "PNG", compress_level=0)
+        yield Item(label(style, concept.codepoints), file.getvalue(), scene.caption)
 
 
 def open_world_pictures(which: str, size: int) -> WorldPictures:

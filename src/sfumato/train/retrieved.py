@@ -17,13 +17,16 @@ from torch import Tensor
 
 from sfumato.core.noise import Noise
 from sfumato.encoders.joint import JointEncoder, NeighbourTokens
+from sfumato.retrieval.entry import digest_of
 from sfumato.retrieval.fault import RetrievalError
 from sfumato.retrieval.memory import Memory
-from sfumato.retrieval.neighbours import neighbours_of
+from sfumato.retrieval.neighbours import check_disjoint, neighbours_of
+from sfumato.retrieval.world_pictures import drawings
 from sfumato.train.prepare import cached, over
 from sfumato.train.scenes import SceneSet
+from sfumato.world.store import World
 
-__all__ = ["Retrieved", "check_styles", "open_memory", "prepare_retrieved"]
+__all__ = ["Retrieved", "open_memory", "prepare_retrieved"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,33 +71,20 @@ class Retrieved:
         return torch.where(dropped[:, None, None], taken.null(context), context)
 
 
-def open_memory(folder: Path, styles: Sequence[str]) -> Memory:
-    """Open the memory of a training run, which must hold none of the styles that a model is trained on.
+def open_memory(folder: Path, world: World, styles: Sequence[str]) -> Memory:
+    """Open the memory D of a training run, which must hold no drawing that the training scenes are made of.
 
     Args:
         folder: as ``sfumato memory build`` makes it.
+        world: that the training scenes come from.
         styles: of the training scenes.
 
     Raises:
-        RetrievalError: no memory, one that is not whole, or one with such a style.
+        RetrievalError: no memory, one that is not whole, or one with such a drawing, however it came there.
     """
     memory = Memory.open(folder)
-    check_styles(memory, styles)
+    check_disjoint(memory, [digest_of(drawing.content) for drawing in drawings(world, styles)])
     return memory
-
-
-def check_styles(memory: Memory, styles: Sequence[str]) -> None:
-    """See that a memory made of the emoji world holds none of the styles that a model is trained on.
-
-    Raises:
-        RetrievalError: it does; the sentence names the style.
-    """
-    there = {source.partition("/")[0] for part in memory.parts for source in part.column("source")}
-    if there & set(styles):
-        raise RetrievalError(
-            f"the memory holds {min(there & set(styles))} pictures, and so does the training set: a model that finds "
-            "its own picture learns to copy; build the memory of another style, or leave that style out by --styles"
-        )
 
 
 def prepare_retrieved(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
     "PARTS",
     "SPLITS",
     "EvaluationPrompt",
+    "PairPart",
     "Part",
     "Split",
     "evaluation_prompts",
@@ -33,8 +35,11 @@ __all__ = [
     "pair_prompts",
 ]
 
-Part = Literal["plain", "styled", "seen colour", "unseen colour", "seen pair", "unseen pair"]
-PARTS: tuple[Part, ...] = ("plain", "styled", "seen colour", "unseen colour", "seen pair", "unseen pair")
+PairPart = Literal["seen pair", "unseen pair", "unseen colours"]
+Part = Literal["plain", "styled", "seen colour", "unseen colour"] | PairPart
+PARTS: tuple[Part, ...] = (
+    "plain", "styled", "seen colour", "unseen colour", "seen pair", "unseen pair", "unseen colours",
+)  # fmt: skip
 _MIX: tuple[Part, ...] = (
     "plain", "styled", "seen colour", "seen pair", "unseen colour",
     "plain", "styled", "seen colour", "unseen pair", "plain",
@@ -50,8 +55,9 @@ class EvaluationPrompt:
     Args:
         text: the canonical caption.
         spec: ``compose(world, spec)`` draws a real picture of it.
-        part: what it tests: one thing plain, in a named style, in a colour that training shows or never shows on it,
-            or two coloured things that training shows or never shows together.
+        part: what it tests: one thing plain, in a named style, in a colour that training shows or never shows on it;
+            two coloured things that training shows or never shows together, or that it does show together but neither
+            of them ever in its colour.
     """
 
     text: str
@@ -75,13 +81,13 @@ def evaluation_prompts(world: World, count: int = 500) -> tuple[EvaluationPrompt
     return _new_prompts(world, count, _MIX, _SEED)
 
 
-def pair_prompts(world: World, count: int, part: Literal["seen pair", "unseen pair"]) -> tuple[EvaluationPrompt, ...]:
+def pair_prompts(world: World, count: int, part: PairPart) -> tuple[EvaluationPrompt, ...]:
     """Fixed prompts of two coloured things, all different; the first n of a longer list are the list of length n.
 
     Args:
         world: the same cache gives the same prompts.
         count: how many, >= 1.
-        part: whether training ever shows the two together.
+        part: what training holds out of them: nothing, that the two stand together, or the colour of both.
 
     Raises:
         ValueError: the world is too small for so many different prompts.
@@ -129,11 +135,21 @@ def _seen_colour(world: World, style: str, random: Generator) -> SceneSpec | Non
 def _unseen_colour(world: World, style: str, random: Generator) -> SceneSpec | None:
     concept = some_concept(world, style, DEFAULT, random)
     colour = COLOURS[int(random.integers(len(COLOURS)))]
-    if not is_held_out_pair(colour, concept.key) or colour in _natural(world, concept):
-        return None
-    if is_another_name(world, concept, colour) or recolour(world.picture(concept, style), colour) is None:
+    if not _is_new_colour(world, concept, style, colour):
         return None
     return SceneSpec(single(concept.index, colour), style, kind="recoloured")
+
+
+def _is_new_colour(world: World, concept: Concept, style: str, colour: str) -> bool:
+    """Whether training never shows the concept in a colour that its picture takes."""
+    if not is_held_out_pair(colour, concept.key) or colour in _natural(world, concept):
+        return False
+    return not is_another_name(world, concept, colour) and recolour(world.picture(concept, style), colour) is not None
+
+
+def _new_colour_for(world: World, concept: Concept, style: str, random: Generator) -> str | None:
+    colours = [colour for colour in COLOURS if _is_new_colour(world, concept, style, colour)]
+    return colours[int(random.integers(len(colours)))] if colours else None
 
 
 def _natural(world: World, concept: Concept) -> set[str | None]:
@@ -141,19 +157,14 @@ def _natural(world: World, concept: Concept) -> set[str | None]:
     return {dominant_colour(world.picture(concept, style)) for style in STYLES if world.has(concept, style)}
 
 
-def _seen_pair(world: World, style: str, random: Generator) -> SceneSpec | None:
-    return _pair(world, style, random, unseen=False)
-
-
-def _unseen_pair(world: World, style: str, random: Generator) -> SceneSpec | None:
-    return _pair(world, style, random, unseen=True)
-
-
-def _pair(world: World, style: str, random: Generator, unseen: bool) -> SceneSpec | None:
+def _pair(world: World, style: str, random: Generator, part: PairPart) -> SceneSpec | None:
     first, second = (some_concept(world, style, DEFAULT, random) for _ in range(2))
-    if first == second or is_held_out_together(first.key, second.key) != unseen:
+    if first == second or is_held_out_together(first.key, second.key) != (part == "unseen pair"):
         return None
-    colours = [colour_for(world, concept, style, "train", random) for concept in (first, second)]
+    if part == "unseen colours":
+        colours = [_new_colour_for(world, concept, style, random) for concept in (first, second)]
+    else:
+        colours = [colour_for(world, concept, style, "train", random) for concept in (first, second)]
     if None in colours or colours[0] == colours[1]:
         return None
     relation: Relation = ("and", "left of", "above")[int(random.integers(3))]
@@ -167,6 +178,7 @@ _MAKERS: Mapping[Part, Callable[[World, str, Generator], SceneSpec | None]] = {
     "styled": _styled,
     "seen colour": _seen_colour,
     "unseen colour": _unseen_colour,
-    "seen pair": _seen_pair,
-    "unseen pair": _unseen_pair,
+    "seen pair": partial(_pair, part="seen pair"),
+    "unseen pair": partial(_pair, part="unseen pair"),
+    "unseen colours": partial(_pair, part="unseen colours"),
 }
