@@ -24,7 +24,7 @@ from sfumato.retrieval.memory import EncoderFacts, Memory
 from sfumato.retrieval.patches import Whole
 from sfumato.retrieval.world_pictures import drawings
 from sfumato.train.retrieved import Retrieved, open_memory, prepare_retrieved
-from sfumato.train.scenes import SceneSet, render, to_images
+from sfumato.train.scenes import SceneStream, to_images
 from sfumato.world.scene import SceneConfig
 from sfumato.world.sources import open_world
 
@@ -107,7 +107,7 @@ def test_a_training_picture_is_found_in_a_memory_of_files(memory: Memory, tmp_pa
         open_memory(tmp_path / "own", world, ("glossy", "flat"))
 
 
-def prepared(memory: Memory | None, scenes: SceneSet, place: Path, digest: str = "a") -> Retrieved:
+def prepared(memory: Memory | None, scenes: SceneStream, place: Path, digest: str = "a") -> Retrieved:
     """Of each picture, its mean colour is learned."""
 
     def learned(images: torch.Tensor) -> torch.Tensor:
@@ -118,9 +118,9 @@ def prepared(memory: Memory | None, scenes: SceneSet, place: Path, digest: str =
 
 
 def test_what_is_learned_is_computed_once_and_again_when_its_maker_changes(memory: Memory, tmp_path: Path) -> None:
-    scenes = render(open_world("sample"), 0, 6, SceneConfig(styles=("flat",), pairs=0))
+    scenes = SceneStream(open_world("sample"), 0, 6, SceneConfig(styles=("flat",), pairs=0))
     found = prepared(memory, scenes, tmp_path)
-    assert torch.equal(found.learned, to_images(scenes.pictures).mean((2, 3)))
+    assert torch.equal(found.learned, to_images(scenes.render().pictures).mean((2, 3)))
     assert torch.equal(found.rows, memory.search(found.vectors, 5).rows)
     torch.testing.assert_close(found.context(torch.tensor([4]), 2)[0], memory.vectors(found.rows[4, :2]))
     assert prepared(memory, scenes, tmp_path).key == found.key
@@ -133,7 +133,7 @@ def test_what_is_learned_is_computed_once_and_again_when_its_maker_changes(memor
 def test_a_memory_of_another_encoder_is_refused(memory: Memory, tmp_path: Path) -> None:
     encoder, scenes = (
         replace(memory.facts.encoder, fingerprint="0" * 16),
-        render(open_world("sample"), 0, 2, SceneConfig()),
+        SceneStream(open_world("sample"), 0, 2, SceneConfig()),
     )
     other = replace(memory, facts=replace(memory.facts, encoder=encoder))
     with pytest.raises(RetrievalError, match="made with the encoder"):

@@ -120,13 +120,13 @@ def main(config: Config) -> None:
     from sfumato.train.locked import digest, locked_vq
     from sfumato.train.order import Order
     from sfumato.train.retrieved import open_memory, prepare_retrieved
-    from sfumato.train.scenes import render
+    from sfumato.train.scenes import SceneStream
     from sfumato.world.sources import open_world
 
     codec, encoder, folder = locked_vq(config.vq), load_joint(config.base), config.output_dir
     world = open_world(config.world or None)
     memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
-    scenes = render(world, config.seed, config.scenes, config.scene_config())
+    scenes = SceneStream(world, config.seed, config.scenes, config.scene_config())
     facts, stored = digest(config.vq), config.stored
     data = prepare_retrieved(scenes, codec.encode, encoder, memory, digest=facts, stored=stored, folder=folder)
     codes, tokens = data.learned, replace(embedded_tokens(encoder.width), alone=True)

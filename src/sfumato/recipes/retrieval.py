@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sfumato.checkpoints.parts import Parts
     from sfumato.core.noise import Noise
     from sfumato.train.retrieved import Retrieved
-    from sfumato.train.scenes import SceneSet
+    from sfumato.train.scenes import SceneStream
 
 __all__ = ["Config", "main"]
 
@@ -68,7 +68,7 @@ def main(config: Config) -> None:
     from sfumato.train.order import Order
     from sfumato.train.prepare import mean_latents
     from sfumato.train.retrieved import open_memory, prepare_retrieved
-    from sfumato.train.scenes import render
+    from sfumato.train.scenes import SceneStream
     from sfumato.world.sources import open_world
 
     base = EMBEDDED.get(config.base, Path(config.base))
@@ -79,7 +79,7 @@ def main(config: Config) -> None:
 
     world = open_world(config.world or None)
     memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
-    scenes = render(world, config.seed, config.scenes, config.scene_config())
+    scenes = SceneStream(world, config.seed, config.scenes, config.scene_config())
     digest, stored, folder = locked.digest, config.stored, config.output_dir
     data = prepare_retrieved(scenes, latents, encoder, memory, digest=digest, stored=stored, folder=folder)
     tokens = replace(embedded_tokens(encoder.width), alone=True)
@@ -104,7 +104,7 @@ def main(config: Config) -> None:
     keep_encoders(base, target)
 
 
-def _drawn(parts: Parts, scenes: SceneSet, data: Retrieved, count: int) -> Image.Image:
+def _drawn(parts: Parts, scenes: SceneStream, data: Retrieved, count: int) -> Image.Image:
     """Training pictures, and below each what is drawn from its neighbours."""
     import torch
 
@@ -116,7 +116,7 @@ def _drawn(parts: Parts, scenes: SceneSet, data: Retrieved, count: int) -> Image
     from sfumato.train.scenes import to_images
 
     parts.to(parts.device)  # the codec goes where the network is
-    shown = scenes.pictures[:16]
+    shown = scenes.render(min(16, scenes.count)).pictures
     context = Neighbours(data.context(torch.arange(len(shown)), count))
     steer = Steering(guidance=2.0 if count else 1.0, neighbours=context)
     made = text_to_image(parts, [""] * len(shown), seeds=range(len(shown)), steer=steer, walk=Walk(steps=15))

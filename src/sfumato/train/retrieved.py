@@ -23,7 +23,7 @@ from sfumato.retrieval.memory import Memory
 from sfumato.retrieval.neighbours import check_disjoint, neighbours_of
 from sfumato.retrieval.world_pictures import drawings
 from sfumato.train.prepare import cached, over
-from sfumato.train.scenes import SceneSet
+from sfumato.train.scenes import SceneStream
 from sfumato.world.store import World
 
 __all__ = ["Retrieved", "open_memory", "prepare_retrieved"]
@@ -88,7 +88,7 @@ def open_memory(folder: Path, world: World, styles: Sequence[str]) -> Memory:
 
 
 def prepare_retrieved(
-    scenes: SceneSet,
+    scenes: SceneStream,
     learned: Callable[[Tensor], Tensor],
     encoder: JointEncoder,
     memory: Memory | None,
@@ -100,7 +100,7 @@ def prepare_retrieved(
     """Compute a training set, or read it from ``folder`` if the very same was computed before.
 
     Args:
-        scenes: N pictures.
+        scenes: N of them; they are rendered if they have to be.
         learned: images (B, 3, H, W) in [-1, 1] to what the model learns of them (B, ...).
         encoder: that the memory was made with.
         memory: the database D; None: none.
@@ -118,16 +118,17 @@ def prepare_retrieved(
         )
 
     def compute() -> dict[str, Tensor]:
-        vectors = over(scenes.pictures, "vectors", encoder.pictures)
+        pictures = scenes.render().pictures
+        vectors = over(pictures, "vectors", encoder.pictures)
         none = torch.empty(len(vectors), 0, dtype=torch.int64)
         return {
-            "learned": over(scenes.pictures, "learned", learned),
+            "learned": over(pictures, "learned", learned),
             "vectors": vectors,
             "rows": none if memory is None else neighbours_of(memory, vectors, stored),
         }
 
     known = "" if memory is None else memory.fingerprint
-    facts = (scenes.digest, encoder.fingerprint, digest, known, stored)
+    facts = (*scenes.facts, encoder.fingerprint, digest, known, stored)
     found, key = cached(folder, "retrieved", facts, compute)
     entries = torch.empty(0, encoder.width) if memory is None else torch.cat(list(memory.blocks()))
     return Retrieved(found["learned"], found["vectors"], found["rows"], entries, key)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from sfumato.world.scene import Scene, SceneConfig, draw
 from sfumato.world.sources import World
 
-__all__ = ["Labels", "SceneSet", "render", "to_images"]
+__all__ = ["Labels", "SceneSet", "SceneStream", "render", "to_images"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,32 @@ class SceneSet:
         digest = hashlib.sha256(self.pictures.numpy().tobytes())
         digest.update("\n".join(self.captions).encode())
         return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class SceneStream:
+    """Scenes that are told from others before they are rendered.
+
+    Args:
+        world: where pictures come from.
+        seed: the stream, >= 0.
+        count: number of scenes, >= 1.
+        config: what kinds of scenes.
+    """
+
+    world: World
+    seed: int
+    count: int
+    config: SceneConfig
+
+    @property
+    def facts(self) -> tuple[object, ...]:
+        """All that the scenes follow from, for caches."""
+        return self.world.digest, self.seed, self.count, repr(self.config)
+
+    def render(self, count: int | None = None) -> SceneSet:
+        """The first ``count`` scenes, >= 1; None: all, ValueError for none."""
+        return render(self.world, self.seed, self.count if count is None else count, self.config)
 
 
 def render(world: World, seed: int, count: int, config: SceneConfig) -> SceneSet:
