@@ -45,13 +45,8 @@ from sfumato.world.store import STYLES, open_world
 
 _BATCH, _SHOWN, _REFERENCE = 25, 12, 2000
 _COLUMNS = ("Fréchet distance", "precision", "recall")
-PROPOSALS = {
-    "p_D, m = 1": Unasked(),
-    "p_D, m = 0.1": Unasked(0.1),
-    "p_D, m = 0.01": Unasked(0.01),
-    "uniform, m = 1": Unasked(weighted=False),
-    "uniform, m = 0.1": Unasked(0.1, weighted=False),
-}
+SHARES = (1.0, 0.3, 0.1, 0.03, 0.01)
+PROPOSALS = {f"{name}, m = {share:g}": Unasked(share, name == "p_D") for name in ("p_D", "uniform") for share in SHARES}
 
 
 @dataclass(frozen=True)
