@@ -39,6 +39,10 @@ results: $(VENV)/.dev bench
 	$(BIN)/python benchmarks/edits_cost.py --write
 	$(BIN)/python benchmarks/binding.py $(if $(CC500),--cc500 $(CC500)) --write
 	$(BIN)/python benchmarks/placing.py --write
+	$(BIN)/python benchmarks/memory_modes.py --write
+	$(BIN)/python benchmarks/retrieval_search.py --write
+	$(BIN)/python benchmarks/memory_build.py --write
+	$(BIN)/python benchmarks/memory_build.py --encoder clip-b32 --pictures 512 --write
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/sampling_loop.py --write $(BENCH)

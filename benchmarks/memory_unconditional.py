@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,9 +152,10 @@ def main() -> None:
     reference = bench.real(_REFERENCE, seed=1)
     rows = {"real scenes": compared(bench.real(options.count, seed=2), reference)}
     found, shown = rows_of(bench, options, reference)
+    words = [word for word in sys.argv[1:] if word != "--write"]
     report = Report(
         title="Pictures that nobody described: quality and variety by the share of the memory",
-        command=" ".join(["python benchmarks/memory_unconditional.py", *_shortened(sys.argv[1:])]),
+        command=" ".join(["python benchmarks/memory_unconditional.py", *words]),
         count=options.count,
         columns=_COLUMNS,
         rows={**rows, **found},
@@ -174,10 +174,6 @@ def main() -> None:
     if options.write:
         print(*write_report(report, RESULTS, options.name), file=sys.stderr)
         table(shown, [""] * _SHOWN, list(found)).save(RESULTS / f"{options.name}.png")
-
-
-def _shortened(words: Sequence[str]) -> list[str]:
-    return [Path(word).name if "/" in word else word for word in words if word != "--write"]
 
 
 if __name__ == "__main__":

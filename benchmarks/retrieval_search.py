@@ -67,7 +67,7 @@ def add_index(folder: Path, kind: str, recall: float) -> Memory:
     """The memory with an index of a kind."""
     memory = Memory.open(folder)
     wanted = 1.0 if kind == "exact" else recall
-    facts = build_index(folder, memory.blocks, len(memory), memory.width, recall=wanted, kind=kind)
+    facts = build_index(folder, memory.stream, recall=wanted, kind=kind)
     write_facts(folder, replace(memory.facts, index=facts))
     return Memory.open(folder)
 

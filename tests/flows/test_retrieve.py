@@ -30,7 +30,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Memory:
     write_part(folder / "parts", "000000", 3 * normal(COUNT, 0), entries)
     facts = MemoryFacts(EncoderFacts("random", "00", WIDTH, 8), "whole", ("random",), (("000000", COUNT),), None)
     write_facts(folder, facts)
-    index = build_index(folder, Memory.open(folder).blocks, COUNT, WIDTH)
+    index = build_index(folder, Memory.open(folder).stream)
     write_facts(folder, MemoryFacts(facts.encoder, "whole", ("random",), facts.parts, index))
     return Memory.open(folder)
 

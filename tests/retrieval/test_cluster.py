@@ -15,11 +15,15 @@ import pytest
 import torch
 
 from sfumato.retrieval.build import build
-from sfumato.retrieval.cluster import Workers, build_on_cluster
+from sfumato.retrieval.cluster import Workers, build_on_cluster, filled_on_cluster
 from sfumato.retrieval.embed import Maker
+from sfumato.retrieval.entry import Entry
 from sfumato.retrieval.fault import RetrievalError
+from sfumato.retrieval.index import build_index
+from sfumato.retrieval.part import Part, blocks_of, write_part
+from sfumato.retrieval.units import Stream
 from sfumato.retrieval.verify import verify
-from tests.retrieval.small import Pictures, encode, maker, tree
+from tests.retrieval.small import WIDTH, Pictures, encode, maker, tree
 
 CORPUS = Pictures("many", 60, 3, broken=(4, 30, 31, 32))
 
@@ -91,6 +95,21 @@ def test_it_goes_on_with_what_was_begun_alone(ray: Any, tmp_path: Path):
     assert tree(tmp_path / "D") == tree(tmp_path / "alone")
     assert build_on_cluster(tmp_path / "D", CORPUS, maker).pictures == 0
     assert tree(tmp_path / "D") == tree(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("kind", ["ivf-fp16", "exact"])
+def test_an_index_that_tasks_fill_in_shards_is_the_same(ray: Any, tmp_path: Path, kind: str):
+    vectors = torch.randn(1500, WIDTH, generator=torch.Generator().manual_seed(0))
+    for number, some in enumerate(vectors.split(400)):
+        said = [Entry(f"{number:08x}{row:08x}", "a.png", "d" * 32, (0, 0, 1, 1), None, b"") for row in range(len(some))]
+        write_part(tmp_path / "parts", f"{number:06d}", some, said)
+    names = sorted(place.name for place in (tmp_path / "parts").iterdir())
+    stream = Stream(partial(blocks_of, [Part.open(tmp_path / "parts" / name) for name in names]), *vectors.shape)
+    recall = 1.0 if kind == "exact" else 0.9
+    alone = build_index(tmp_path, stream, recall=recall, kind=kind)
+    fill = filled_on_cluster(tmp_path, names, shards=3)
+    assert build_index(tmp_path, stream, recall=recall, kind=kind, fill=fill) == alone
+    assert {place.name for place in tmp_path.iterdir()} == {"parts", alone.file}
 
 
 def test_without_ray_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,5 @@
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import faiss
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sfumato.retrieval.fault import RetrievalError
 from sfumato.retrieval.index import Index, IndexFacts, build_index, open_index, unit
+from sfumato.retrieval.units import Stream
 
 WIDTH = 16
 
@@ -22,12 +23,12 @@ def clustered(count: int, seed: int = 0, width: int = WIDTH) -> Tensor:
     return (centres[chosen] + 0.6 * torch.randn(count, width, generator=generator)) * lengths
 
 
-def in_blocks(vectors: Tensor, size: int = 700) -> Callable[[], Iterator[Tensor]]:
-    return lambda: iter(vectors.split(size))
+def stream(vectors: Tensor, size: int = 700) -> Stream:
+    return Stream(lambda: iter(vectors.split(size)), *vectors.shape)
 
 
 def built(folder: Path, vectors: Tensor, recall: float = 1.0, kind: str | None = None, seed: int = 0) -> IndexFacts:
-    return build_index(folder, in_blocks(vectors), *vectors.shape, recall=recall, kind=kind, seed=seed)
+    return build_index(folder, stream(vectors), recall=recall, kind=kind, seed=seed)
 
 
 def opened(folder: Path, vectors: Tensor, recall: float = 1.0, kind: str | None = None) -> Index:
@@ -96,7 +97,7 @@ def test_a_row_finds_itself_first_and_copies_in_their_order(tmp_path: Path) -> N
 
 
 def test_blocks_may_be_cut_anywhere(tmp_path: Path, large: Tensor) -> None:
-    found = {build_index(tmp_path, in_blocks(large, size), *large.shape).digest for size in (37, 700, 3000)}
+    found = {build_index(tmp_path, stream(large, size)).digest for size in (37, 700, 3000)}
     assert len(found) == 1
 
 
@@ -204,7 +205,7 @@ def test_a_vector_without_direction_is_named(tmp_path: Path, large: Tensor, valu
 @pytest.mark.parametrize(("entries", "width"), [(2999, WIDTH), (3001, WIDTH), (3000, WIDTH + 1)])
 def test_other_vectors_than_were_promised(tmp_path: Path, large: Tensor, entries: int, width: int) -> None:
     with pytest.raises(RetrievalError, match="vectors"):
-        build_index(tmp_path, in_blocks(large), entries, width)
+        build_index(tmp_path, Stream(stream(large).blocks, entries, width))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,7 @@ def test_other_vectors_than_were_promised(tmp_path: Path, large: Tensor, entries
 )
 def test_wrong_arguments_are_refused(tmp_path: Path, large: Tensor, entries: int, recall: float, kind: str) -> None:
     with pytest.raises(ValueError, match="recall"):
-        build_index(tmp_path, in_blocks(large), entries, WIDTH, recall=recall, kind=kind)
+        build_index(tmp_path, Stream(stream(large).blocks, entries, WIDTH), recall=recall, kind=kind)
 
 
 def test_too_few_for_lists(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def written(folder: Path, index: bool = True) -> Memory:
     facts = MemoryFacts(EncoderFacts("noise", "0f", WIDTH, 4), "whole", ("pictures",), tuple(parts), None)
     write_facts(folder, facts)
     if index:
-        made = build_index(folder, Memory.open(folder).blocks, COUNT, WIDTH)
+        made = build_index(folder, Memory.open(folder).stream)
         write_facts(folder, replace(facts, index=made))
     return Memory.open(folder)
 

@@ -56,7 +56,7 @@ def test_shards_merge_to_what_one_go_gives(vectors: Tensor, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["exact", "ivf-fp16"])
 def test_workers_that_share_files_build_the_same_index(tmp_path: Path, vectors: Tensor, kind: str) -> None:
     recall = 1.0 if kind == "exact" else 0.9
-    whole = build_index(tmp_path, stream(vectors).blocks, COUNT, WIDTH, recall=recall, kind=kind)
+    whole = build_index(tmp_path, stream(vectors), recall=recall, kind=kind)
     truth = truth_of(stream(vectors))
     write_shard(train_coarse(stream(vectors), kind, left_out=truth.rows), tmp_path / "coarse")
     files = [tmp_path / f"shard-{number}" for number in range(3)]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sfumato.train.config import FitConfig, flag
 
@@ -34,10 +34,11 @@ class Config(FitConfig):
     """Settings of the pictures-and-words encoder's training."""
 
     output_dir: Path = flag(Path("runs/pictures_words"), "folder of the run; the encoder is saved in its subfolder")
-    max_train_steps: int = flag(4000, "optimiser steps in all")
+    max_train_steps: int = flag(2400, "optimiser steps in all")
     train_batch_size: int = flag(128, "images a forward pass")
-    learning_rate: float = flag(1e-3, "highest learning rate")
-    lr_cooldown_steps: int = flag(2000, "steps of linear fall to zero at the end of the run")
+    optimizer: Literal["adamw", "muon"] = flag("muon", "muon moves weight matrices by Muon and the rest by AdamW")
+    learning_rate: float = flag(2e-3, "highest learning rate")
+    lr_cooldown_steps: int = flag(600, "steps of linear fall to zero at the end of the run")
     weight_decay: float = flag(0.05, "decoupled weight decay")
     ema_decay: float = flag(0.99, "decay of the averaged weights, the ones that are kept; 0 for no average")
     sample_steps: int = flag(1000, "steps between sample pictures")
@@ -46,7 +47,7 @@ class Config(FitConfig):
     layers: int = flag(6, "layers of the vision transformer")
     patch: int = flag(8, "side of a patch, in pixels")
     disturbance: float = flag(0.1, "largest standard deviation of noise added to training pictures, in [-1, 1] units")
-    scenes: int = flag(24000, "training scenes")
+    scenes: int = flag(48000, "training scenes")
     world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
 
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from sfumato.retrieval.corpus import Corpus
 from sfumato.retrieval.embed import COPY, Maker, make_part
 from sfumato.retrieval.fault import RetrievalError
-from sfumato.retrieval.index import build_index, open_index
+from sfumato.retrieval.index import Fill, build_index, open_index
 from sfumato.retrieval.memory import Memory, MemoryFacts, read_facts, write_facts
+from sfumato.retrieval.merge import add_shard
 from sfumato.retrieval.part import Part, write_part
 from sfumato.retrieval.plan import PLAN, Plan, changing, claim, missing, read_plan, sweep, write_plan
 
@@ -157,13 +158,14 @@ def begin(folder: Path, plan: Plan, say: Say) -> Generator[list[int]]:
         yield todo
 
 
-def finish(folder: Path, plan: Plan, say: Say) -> MemoryFacts:
+def finish(folder: Path, plan: Plan, say: Say, fill: Fill = add_shard) -> MemoryFacts:
     """Index the parts of a plan, and write memory.json; what is as it ought to be stays.
 
     Args:
         folder: of the memory, with all parts.
         plan: that they are of.
         say: told of the stage.
+        fill: puts the vectors into the index.
 
     Raises:
         RetrievalError: there is no entry, and then nothing is left; or the index cannot be built.
@@ -189,12 +191,14 @@ def finish(folder: Path, plan: Plan, say: Say) -> MemoryFacts:
     former, planned = _whole_facts(folder), read_plan(folder)
     if former is not None and planned == plan and replace(former, index=None) == facts:
         return former
-    renewed = renew(folder, facts, plan.recall, say)
+    renewed = renew(folder, facts, plan.recall, say, fill)
     write_plan(folder, plan)
     return renewed
 
 
-def renew(folder: Path, facts: MemoryFacts, recall: float, say: Say = lambda text: None) -> MemoryFacts:
+def renew(
+    folder: Path, facts: MemoryFacts, recall: float, say: Say = lambda text: None, fill: Fill = add_shard
+) -> MemoryFacts:
     """Build the index of parts, write memory.json, and delete what that no longer names.
 
     The index is always built anew: an exact one is as soon written as extended, and one of lists that others were
@@ -205,6 +209,7 @@ def renew(folder: Path, facts: MemoryFacts, recall: float, say: Say = lambda tex
         facts: that it is to have; their index does not count.
         recall: of the index, in (0, 1].
         say: told of the stage.
+        fill: puts the vectors into the index.
 
     Returns:
         the facts with the index.
@@ -214,7 +219,7 @@ def renew(folder: Path, facts: MemoryFacts, recall: float, say: Say = lambda tex
     """
     say(f"building the index of {facts.entries} entries")
     memory = Memory(folder, facts, tuple(Part.open(folder / "parts" / name) for name, _ in facts.parts))
-    index = build_index(folder, memory.blocks, len(memory), memory.width, recall=recall)
+    index = build_index(folder, memory.stream, recall=recall, fill=fill)
     renewed = replace(facts, index=index)
     write_facts(folder, renewed)
     sweep(folder, [name for name, _ in facts.parts], index.file)

@@ -2,15 +2,17 @@
 
 The machines share the folder. Each part is made by whichever worker gets its slice, from that slice alone, and appears
 as a whole; a worker that dies has its slice made again by another, and a slice that is made twice is made the same.
-The index and memory.json are the work of the process that calls.
+The lists of an index are learned by the process that calls, filled in shards by tasks, and merged by it; an exact index
+and memory.json are its own work.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,16 @@ from sfumato.retrieval.build import Report, begin, finish, plan_of, report_of
 from sfumato.retrieval.corpus import Corpus
 from sfumato.retrieval.embed import Maker, make_part
 from sfumato.retrieval.fault import RetrievalError
-from sfumato.retrieval.part import write_part
+from sfumato.retrieval.index import Fill
+from sfumato.retrieval.merge import add_shard, lists_of, merge_shards, read_shard, write_shard
+from sfumato.retrieval.part import Part, blocks_of, write_part
 from sfumato.retrieval.plan import Plan, is_whole, missing
+from sfumato.retrieval.units import Stream
 
-__all__ = ["Workers", "build_on_cluster"]
+__all__ = ["Workers", "build_on_cluster", "filled_on_cluster"]
 
 _ROUNDS, _BLOCKS = 3, 4096
+_COARSE = ".index-coarse"
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def build_on_cluster(
             todo = missing(folder, plan)
         if todo:
             raise RetrievalError(f"{len(todo)} parts of {folder} are still missing; do all workers share that folder?")
-        facts = finish(folder, plan, say)
+        facts = finish(folder, plan, say, filled_on_cluster(folder, plan.names, workers.count))
         return report_of(folder, facts, plan.names, pictures, time.perf_counter() - begun)
 
 
@@ -113,6 +119,43 @@ class _Worker:
             if not is_whole(place, self.maker.facts.width):  # else another worker was quicker
                 raise
         return {"slice": number, "pictures": made.pictures}
+
+
+def filled_on_cluster(folder: Path, names: Sequence[str], shards: int) -> Fill:
+    """A way of filling an index by tasks of the cluster that the process is connected to.
+
+    Args:
+        folder: of the memory, at the same path for all machines; it holds coarse index and shards for a while.
+        names: of its parts, in the order of the rows.
+        shards: that are filled side by side, >= 1.
+
+    Returns:
+        what fills an index of lists in shards, and an exact one, which is no work but copying, here.
+    """
+
+    def fill(coarse: Any, stream: Stream) -> Any:
+        if lists_of(coarse) is None:
+            return add_shard(coarse, stream)
+        write_shard(coarse, folder / _COARSE)
+        task = _ray().remote(_filled)
+        each = -(-len(names) // shards)
+        some = [names[start : start + each] for start in range(0, len(names), each)]
+        files = [folder / f"{_COARSE}-{number}" for number in range(len(some))]
+        _ray().get([task.remote(folder.resolve(), part, file.name) for part, file in zip(some, files, strict=True)])
+        merged = merge_shards(coarse, map(read_shard, files))
+        for file in (folder / _COARSE, *files):
+            file.unlink()
+        return merged
+
+    return fill
+
+
+def _filled(folder: Path, names: Sequence[str], file: str) -> None:
+    """Write a shard with the vectors of some parts."""
+    parts = tuple(Part.open(folder / "parts" / name) for name in names)
+    coarse = read_shard(folder / _COARSE)
+    stream = Stream(partial(blocks_of, parts), sum(part.count for part in parts), coarse.d)
+    write_shard(add_shard(coarse, stream), folder / file)
 
 
 def _ray() -> Any:

@@ -10,7 +10,7 @@ Differs from the paper: faiss instead of ScaNN, lists chosen by measured recall 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,10 @@ from sfumato.retrieval.merge import (
 from sfumato.retrieval.recall import Recall, Truth, fewest_probes, truth_of
 from sfumato.retrieval.units import Stream, unit
 
-__all__ = ["Index", "IndexFacts", "build_index", "finish_index", "open_index", "unit"]
+__all__ = ["Fill", "Index", "IndexFacts", "build_index", "finish_index", "open_index", "unit"]
+
+Fill = Callable[[Any, Stream], Any]
+"""From an index that knows its lists and a stream to one with its vectors, as ``merge.add_shard``."""
 
 _QUERIES = 4096
 _NAME = re.compile(r"index-[0-9a-f]{16}\.faiss")
@@ -121,27 +124,25 @@ class Index:
 
 def build_index(
     folder: Path,
-    blocks: Callable[[], Iterator[Tensor]],
-    entries: int,
-    width: int,
+    stream: Stream,
     *,
     recall: float = 1.0,
     seed: int = 0,
     kind: str | None = None,
+    fill: Fill = add_shard,
 ) -> IndexFacts:
-    """Build, measure and write an index; several machines do the same with ``merge`` and :func:`finish_index`.
+    """Build, measure and write an index.
 
     Where even all lists of a kind do not reach the recall, the next finer kind is built; the facts say which it became.
     The same blocks, seed and versions give the same file.
 
     Args:
         folder: that gets the file, named by its hash.
-        blocks: begins anew at each call; all vectors in the order of their rows as blocks (n, D) float32.
-        entries: rows N, >= 1.
-        width: D.
+        stream: all N vectors, N >= 1, in the order of their rows.
         recall: share of the 10 nearest that is to be found, in (0, 1]; 1 gives an exact index.
         seed: of samples, queries and k-means, >= 0.
         kind: to begin with, one of ``merge.KINDS``; None: chosen by size.
+        fill: puts the vectors into an index that knows its lists; several machines do it in shards, which they merge.
 
     Returns:
         the facts for memory.json.
@@ -151,20 +152,19 @@ def build_index(
         RetrievalError: a vector is 0 or not finite, named by its row; or there are other vectors than was said.
         OSError: the file cannot be written.
     """
-    if entries < 1 or not 0 < recall <= 1:
-        raise ValueError(f"an index needs entries and a recall in (0, 1], got {entries} and {recall}")
-    first = kind or kind_for(entries, recall)
+    if stream.entries < 1 or not 0 < recall <= 1:
+        raise ValueError(f"an index needs entries and a recall in (0, 1], got {stream.entries} and {recall}")
+    first = kind or kind_for(stream.entries, recall)
     if first not in KINDS or (recall == 1 and first != "exact"):
         raise ValueError(f"an index {first!r} with a recall of {recall:g}: there are {', '.join(KINDS)}; 1 is exact")
-    stream = Stream(blocks, entries, width)
     if first != "exact":
         truth = truth_of(stream, seed=seed)
         for each in KINDS[KINDS.index(first) : -1]:
             coarse = train_coarse(stream, each, seed=seed, left_out=truth.rows)
-            facts = finish_index(folder, add_shard(coarse, stream), truth, recall)
+            facts = finish_index(folder, fill(coarse, stream), truth, recall)
             if facts is not None:
                 return facts
-    return _written(folder, add_shard(train_coarse(stream, "exact"), stream), _EXACT)
+    return _written(folder, fill(train_coarse(stream, "exact"), stream), _EXACT)
 
 
 def finish_index(folder: Path, index: Any, truth: Truth, recall: float) -> IndexFacts | None:

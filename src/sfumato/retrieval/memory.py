@@ -30,7 +30,8 @@ from sfumato.durable import write_synced
 from sfumato.retrieval.entry import Entry
 from sfumato.retrieval.fault import BROKEN, RetrievalError
 from sfumato.retrieval.index import Index, IndexFacts, open_index, unit
-from sfumato.retrieval.part import Part
+from sfumato.retrieval.part import Part, blocks_of
+from sfumato.retrieval.units import Stream
 
 __all__ = ["EncoderFacts", "Found", "Memory", "MemoryFacts", "read_facts", "write_facts"]
 
@@ -207,9 +208,12 @@ class Memory:
 
     def blocks(self, most: int = 65536) -> Iterator[Tensor]:
         """All embeddings in the order of their rows, in blocks of at most ``most``: (n, D) float32."""
-        for part in self.parts:
-            for start in range(0, part.count, most):
-                yield torch.from_numpy(np.array(part.vectors[start : start + most], np.float32))
+        return blocks_of(self.parts, most)
+
+    @property
+    def stream(self) -> Stream:
+        """All embeddings, as an index is built from them."""
+        return Stream(self.blocks, len(self), self.width)
 
     def digests(self) -> list[str]:
         """The digest of the picture behind each row, by which copies are known; N of them."""

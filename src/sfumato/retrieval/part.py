@@ -14,7 +14,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,7 +31,7 @@ from sfumato.durable import digest_of_file, sync
 from sfumato.retrieval.entry import Entry
 from sfumato.retrieval.fault import BROKEN, Fault, RetrievalError
 
-__all__ = ["COLUMNS", "Part", "write_part"]
+__all__ = ["COLUMNS", "Part", "blocks_of", "write_part"]
 
 COLUMNS: list[tuple[str, Any]] = [
     ("id", pa.string()),
@@ -151,6 +152,13 @@ class Part:
         except (RetrievalError, pa.ArrowInvalid) as error:
             return str(error)
         return None if np.isfinite(self.vectors).all() else f"the part {self.folder.name} has infinite vectors {shape}"
+
+
+def blocks_of(parts: Iterable[Part], most: int = 65536) -> Iterator[Tensor]:
+    """The embeddings of parts in the order of their rows, in blocks of at most ``most``: (n, D) float32."""
+    for part in parts:
+        for start in range(0, part.count, most):
+            yield torch.from_numpy(np.array(part.vectors[start : start + most], np.float32))
 
 
 def write_part(parts: Path, name: str, vectors: Tensor, entries: Sequence[Entry], faults: Sequence[Fault] = ()) -> Part:
