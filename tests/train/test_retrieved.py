@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import sfumato
 from sfumato.checkpoints.joint import load_joint
@@ -60,7 +63,14 @@ def config(memory: Memory, place: Path, **fields: Any) -> retrieval.Config:
     return retrieval.Config(
         **{
             **{"output_dir": place, "memory": memory.folder, "world": "sample", "scenes": 8, "max_train_steps": 2},
-            **{"train_batch_size": 4, "stored": 6, "neighbours": 3, "sample_steps": 2, "checkpointing_steps": 1},
+            **{
+                "held_out": 6,
+                "train_batch_size": 4,
+                "stored": 6,
+                "neighbours": 3,
+                "sample_steps": 2,
+                "checkpointing_steps": 1,
+            },
             **fields,
         }
     )
@@ -160,6 +170,10 @@ def test_a_run_ends_with_a_checkpoint_that_samples(memory: Memory, tmp_path: Pat
     images = sfumato.text_to_image(parts, ["", ""], seeds=[0, 1], steer=steer, walk=walk)
     assert images.shape == (2, 3, 64, 64) and images.isfinite().all()
     assert (tmp_path / "samples" / "step-00000002.png").is_file()
+    told = ("their own neighbours", "another's neighbours", "no neighbours")[0 if neighbours else 2 :]
+    card = json.loads((folder / "training.json").read_text())
+    assert list(card["scores"]) == [f"loss on held-out scenes, under {name}" for name in told]
+    assert all(re.fullmatch(r"[0-9.]+ \[[0-9.]+, [0-9.]+\]", figure) for figure in card["scores"].values())
 
 
 def test_a_memory_of_the_training_styles_stops_the_run(memory: Memory, tmp_path: Path) -> None:
@@ -170,6 +184,8 @@ def test_a_memory_of_the_training_styles_stops_the_run(memory: Memory, tmp_path:
 def test_a_resumed_run_goes_on_with_what_was_prepared(memory: Memory, tmp_path: Path) -> None:
     settings = config(memory, tmp_path, max_train_steps=1)
     retrieval.main(settings)
-    prepared = list(tmp_path.glob("retrieved-*.safetensors"))
+    prepared = sorted(tmp_path.glob("retrieved-*.safetensors"))
     retrieval.main(replace(settings, max_train_steps=2, resume_from_checkpoint="latest"))
-    assert list(tmp_path.glob("retrieved-*.safetensors")) == prepared and len(prepared) == 1
+    assert sorted(tmp_path.glob("retrieved-*.safetensors")) == prepared
+    sizes = sorted(len(load_file(file)["vectors"]) for file in prepared)
+    assert sizes == [6, 8], "held-out scenes and training scenes"

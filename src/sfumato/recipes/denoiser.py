@@ -116,5 +116,5 @@ def main(config: Config) -> None:
         return grid(pictures, columns=8, labels=LOOK)
 
     report = fit(unet, loss, order.indices, config, sample=look)
-    told = Shipped("denoiser", data.key, tokens, data.vectors)
+    told = Shipped("denoiser", data.key, tokens, data.vectors, {})
     ship(config, config.output_dir / f"emoji-{report.steps:08d}", parts, locked, report, told)

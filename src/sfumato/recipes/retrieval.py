@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     from sfumato.checkpoints.parts import Parts
     from sfumato.core.noise import Noise
+    from sfumato.encoders.joint import JointEncoder
+    from sfumato.train.locked import Locked
     from sfumato.train.retrieved import Retrieved
     from sfumato.train.scenes import SceneStream
 
-__all__ = ["Config", "main"]
+__all__ = ["Config", "main", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,15 @@ class Config(MemoryFitConfig):
     learning_rate: float = flag(2e-3, "highest learning rate")
     zeros: float = flag(0.0, "share of pictures whose context is zeros, which trains the null of guidance")
     base: str = flag("emoji", "checkpoint whose codec and picture encoder are used")
+    held_out: int = flag(512, "further scenes that the loss is measured on at the end")
     width: int = flag(32, "channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 32")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.zeros < 1:
             raise ValueError(f"zeros must lie in [0, 1), got {self.zeros}")
+        if self.held_out < 2:
+            raise ValueError(f"held_out must be at least 2, got {self.held_out}")
 
 
 def main(config: Config) -> None:
@@ -66,22 +71,10 @@ def main(config: Config) -> None:
     from sfumato.train.locked import Locked
     from sfumato.train.loss import denoising_loss
     from sfumato.train.order import Order
-    from sfumato.train.prepare import mean_latents
-    from sfumato.train.retrieved import open_memory, prepare_retrieved
-    from sfumato.train.scenes import SceneStream
-    from sfumato.world.sources import open_world
 
     base = EMBEDDED.get(config.base, Path(config.base))
     locked, encoder = Locked.load(base, base / "vae", base / "pictures"), load_joint(config.base)
-
-    def latents(images: Tensor) -> Tensor:
-        return mean_latents(locked.codec, images).half()
-
-    world = open_world(config.world or None)
-    memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
-    scenes = SceneStream(world, config.seed, config.scenes, config.scene_config())
-    digest, stored, folder = locked.digest, config.stored, config.output_dir
-    data = prepare_retrieved(scenes, latents, encoder, memory, digest=digest, stored=stored, folder=folder)
+    scenes, data, held_out = _prepared(config, locked, encoder)
     tokens = replace(embedded_tokens(encoder.width), alone=True)
     order = Order(config.scenes, config.train_batch_size, config.seed)
     torch.manual_seed(config.seed)
@@ -99,9 +92,78 @@ def main(config: Config) -> None:
         return _drawn(parts, scenes, data, config.neighbours)
 
     report = fit(unet, loss, order.indices, config, sample=look)
-    told = Shipped("retrieval", data.key, tokens, data.vectors)
+    scores = measure(parts, held_out, config.neighbours)
+    told = Shipped("retrieval", data.key, tokens, data.vectors, scores)
     target = ship(config, config.output_dir / f"retrieval-{report.steps:08d}", parts, locked, report, told)
     keep_encoders(base, target)
+
+
+def _prepared(config: Config, locked: Locked, encoder: JointEncoder) -> tuple[SceneStream, Retrieved, Retrieved]:
+    """The training scenes, what is learned of them, and the same of further scenes that are measured on."""
+    from sfumato.train.prepare import mean_latents
+    from sfumato.train.retrieved import open_memory, prepare_retrieved
+    from sfumato.train.scenes import SceneStream
+    from sfumato.world.sources import open_world
+
+    def latents(images: Tensor) -> Tensor:
+        return mean_latents(locked.codec, images).half()
+
+    world = open_world(config.world or None)
+    memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
+    scenes = SceneStream(world, config.seed, config.scenes, config.scene_config())
+    others = replace(scenes, count=config.held_out, config=replace(scenes.config, split="validation"))
+    digest, stored, folder = locked.digest, config.stored, config.output_dir
+    learned, held_out = (
+        prepare_retrieved(each, latents, encoder, memory, digest=digest, stored=stored, folder=folder)
+        for each in (scenes, others)
+    )
+    return scenes, learned, held_out
+
+
+def measure(parts: Parts, data: Retrieved, count: int) -> dict[str, str]:
+    """What neighbours tell a model: the loss of pictures that it did not learn, with 95 % intervals over pictures.
+
+    Args:
+        parts: of the model.
+        data: N held-out pictures with their neighbours, N >= 2.
+        count: k; 0 for a model without a memory.
+
+    Returns:
+        Figures under their own neighbours, those of another picture, and none; without a memory the last alone.
+    """
+    import torch
+
+    from sfumato.evaluate.intervals import bootstrap_mean
+
+    assert parts.neighbours is not None, "a model of neighbours says how it takes them"
+    own = parts.neighbours(data.context(torch.arange(len(data.learned)), count))
+    told = {"no neighbours": torch.zeros_like(own)}
+    if count:
+        told = {"their own neighbours": own, "another's neighbours": own.roll(1, 0), **told}
+    figures: dict[str, str] = {}
+    for name, context in told.items():
+        mean = bootstrap_mean(_losses(parts, data.learned, context))
+        figures[f"loss on held-out scenes, under {name}"] = f"{mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}]"
+    return figures
+
+
+def _losses(parts: Parts, learned: Tensor, context: Tensor, rounds: int = 4, batch: int = 64) -> Tensor:
+    """The mean loss (N,) of pictures at some levels; the same levels and noise whatever they are told."""
+    import torch
+
+    from sfumato.core.condition import Condition
+    from sfumato.core.noise import Noise
+    from sfumato.train.loss import denoising_loss
+
+    losses = torch.zeros(len(learned))
+    for rows in torch.arange(rounds * len(learned)).split(batch):
+        some, noise = rows % len(learned), Noise(rows.tolist())
+        x0 = learned[some].to(parts.device, torch.float32)
+        condition, level = Condition(tokens=context[some].to(x0)), parts.model.schedule.draw(len(some), noise)
+        with torch.no_grad():
+            loss = denoising_loss(parts.model, x0, condition, level, noise.like(x0))
+        losses.index_add_(0, some, loss.cpu() / rounds)
+    return losses
 
 
 def _drawn(parts: Parts, scenes: SceneStream, data: Retrieved, count: int) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,14 @@ class Shipped:
         data: hash of the training data.
         tokens: how it takes neighbours in.
         vectors: (N, D) embeddings of its training pictures, of which a sample is kept.
+        scores: name -> figure, measured on held-out scenes.
     """
 
     recipe: str
     data: str
     tokens: NeighbourTokens
     vectors: Tensor
+    scores: Mapping[str, str]
 
 
 def build_unet(width: int, channels: int, context: int) -> nn.Module:
@@ -107,7 +110,7 @@ def ship(config: FitConfig, target: Path, parts: Parts, locked: Locked, report: 
     (target / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     save_neighbour_tokens(target, told.tokens)
     save_training_vectors(target, told.vectors)
-    write_card(target, told.recipe, config, report, {}, data=told.data)
+    write_card(target, told.recipe, config, report, told.scores, data=told.data)
     return target
 
 
