@@ -87,6 +87,11 @@ class Bench:
         chosen = [core[number * len(core) // self.count] for number in range(self.count)]
         return {self._caption(concept.index): concept.index for concept in chosen}
 
+    @property
+    def shown(self) -> list[int]:
+        """Places of the prompts that are on the sheet, spread evenly."""
+        return [number * len(self.prompts) // _SHOWN for number in range(_SHOWN)]
+
     def _caption(self, concept: int) -> str:
         objects, relation = single(concept), "and"
         spec = SceneSpec(objects, STYLES[0], "white", "single", relation, style_named=False)
@@ -226,7 +231,7 @@ def main() -> None:
             for name, way in ways.items():
                 images, found = bench.made(way, memory)
                 rows[f"{style}, {name}"] = bench.judged(images, found, memory, style)
-                shown.append(images[:_SHOWN])
+                shown.append(images[bench.shown])
                 print(style, name, *(f"{cell.value:.3f}" for cell in rows[f"{style}, {name}"] if cell), file=sys.stderr)
     words = [word for word in sys.argv[1:] if word != "--write"]
     notes = [
@@ -253,7 +258,9 @@ def main() -> None:
     print(to_markdown(report))
     if options.write:
         print(*write_report(report, RESULTS, options.name), file=sys.stderr)
-        table(torch.cat(shown), list(bench.prompts)[:_SHOWN], list(rows)).save(RESULTS / f"{options.name}.png")
+        table(torch.cat(shown), [list(bench.prompts)[place] for place in bench.shown], list(rows)).save(
+            RESULTS / f"{options.name}.png"
+        )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from PIL import Image
 from sfumato.from_memory import FromMemory
 from tests.cli.conftest import Typed, recipe_of
 
+FEW = ("--neighbours", "2", "--steps", "2")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -150,17 +152,7 @@ def test_again_finds_the_memory_beside_the_picture_and_knows_when_it_changed(
 
 
 def test_a_picture_asks_the_memory(sfumato: Typed, memory: Path, folder: Path, tmp_path: Path) -> None:
-    words = [
-        "generate",
-        "--like",
-        str(folder / "blue.png"),
-        "--memory",
-        memory,
-        "--neighbours",
-        "2",
-        "--steps",
-        "2",
-    ]
+    words = ["generate", "--like", str(folder / "blue.png"), "--memory", memory, *FEW]
     assert sfumato(*words, "--mode", "neighbours", "-o", tmp_path).code == 0
     assert [source for _, source in recall(tmp_path / "picture-0000.png").found][:1] == ["blue.png"]
     assert sfumato(*words, "-o", tmp_path).code == 0
@@ -169,18 +161,7 @@ def test_a_picture_asks_the_memory(sfumato: Typed, memory: Path, folder: Path, t
 
 
 def test_pictures_that_nobody_asked_for(sfumato: Typed, memory: Path, tmp_path: Path) -> None:
-    words = [
-        "generate",
-        "--unconditional",
-        "--memory",
-        memory,
-        "--neighbours",
-        "2",
-        "--steps",
-        "2",
-        "--count",
-        "3",
-    ]
+    words = ["generate", "--unconditional", "--memory", memory, *FEW, "--count", "3"]
     assert sfumato(*words, "--top-m", "0.25", "--seed", "1", "-o", tmp_path).code == 0
     started = {recall(tmp_path / f"picture-{number:04d}.png").found[0] for number in range(3)}
     assert len(started) == 1
