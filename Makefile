@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	@echo "Your first picture: $(CURDIR)/pictures/a-red-apple-0000.png"
 
 test: lint
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
