@@ -72,13 +72,6 @@ TITLES: Mapping[str, str] = {
     "colours": "Pairs in colours that training never shows on these things",
     "cc500": "CC-500, as far as the emoji world has its things",
 }
-_SWAPPED = "half of the prompts are the others with exchanged colours"
-MADE_OF: Mapping[str, str] = {
-    "seen": _SWAPPED,
-    "unseen": _SWAPPED,
-    "colours": "all prompts are of different things or colours",
-    "cc500": _SWAPPED,
-}
 
 
 def phrases(pairs: Sequence[ColouredPair], number: int) -> tuple[str, ...]:
@@ -268,6 +261,8 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
         plain = plain or found
         rows[method] = _cells(found, plain)
         print(name, method, *(f"{cell.value:.3f}" for cell in rows[method] if cell), file=sys.stderr)
+    swapped = "half of the prompts are the others with exchanged colours"
+    made_of = "all prompts are of different things or colours" if name == "colours" else swapped
     words = [word for word in sys.argv[1:] if word not in ("--write", "--keep", str(options.keep), *options.sets)]
     words = ["CC-500.txt" if word == str(options.cc500) else word for word in words]
     report = Report(
@@ -277,7 +272,7 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
         columns=(*_COLUMNS.values(), f"more than {chosen[0]}"),
         rows=rows,
         notes=(
-            f"{len(pairs)} prompts, {bench.seeds} pictures each; {MADE_OF[name]}.",
+            f"{len(pairs)} prompts, {bench.seeds} pictures each; {made_of}.",
             "Intervals are bootstraps over prompts.",
             "The last column is of both things, each in its colour, with the same prompts and seeds.",
             "A thing is seen if it is among the judge's five likeliest of 991 concepts in its half; the halves may be "
