@@ -80,11 +80,25 @@ def open_memory(folder: Path, world: World, styles: Sequence[str]) -> Memory:
         styles: of the training scenes.
 
     Raises:
-        RetrievalError: no memory, one that is not whole, or one with such a drawing, however it came there.
+        RetrievalError: no memory, one that is not whole, or one with such a drawing: by the name of its style where the
+            emoji world is the memory's source, else by the content of its file.
     """
     memory = Memory.open(folder)
+    _check_styles(memory, styles)
     check_disjoint(memory, [digest_of(drawing.content) for drawing in drawings(world, styles)])
     return memory
+
+
+def _check_styles(memory: Memory, styles: Sequence[str]) -> None:
+    """See that what a memory has of the emoji world, whichever versions made it, is of other styles."""
+    if not any(corpus.partition(":")[0] == "world" for corpus in memory.facts.corpora):
+        return
+    there = {source.partition("/")[0] for part in memory.parts for source in part.column("source")} & set(styles)
+    if there:
+        raise RetrievalError(
+            f"the memory holds {min(there)} pictures, and so does the training set: a model that finds its own picture "
+            "learns to copy; build the memory of another style, or leave that style out by --styles"
+        )
 
 
 def prepare_retrieved(
