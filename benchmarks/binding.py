@@ -46,8 +46,10 @@ _COLUMNS = {
     "things": "both things",
     "colours": "both colours",
     "both": "both, each in its colour",
-    "exchanged": "both, colours exchanged",
+    "exchanged": "both, in each other's colour",
 }
+_COMPARED = ("both, of the exchanged prompts", "exchanged less first")
+"""Of both things, each in its colour: over the second prompts of the pairs alone, and these less the first."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ METHODS: Mapping[str, Method] = {
     "paint-with-words": by_edits(painted),
     f"regions, share {REGION_SHARE:g}": by_edits(bound_to_regions),
     "attend-and-excite": by_edits(excite=True),
+    "structure + excite": by_edits(average, excite=True),
     "structure + paint + excite": by_edits(average, painted, excite=True),
 }
 
@@ -169,7 +172,7 @@ class Bench:
             "colours": world_pairs(world, self.count, "unseen colours"),
         }
         if self.cc500 is not None:
-            sets["cc500"] = cc500_pairs(world, self.cc500)[: self.count]
+            sets["cc500"] = cc500_pairs(world, self.cc500)
         return sets
 
     def made(self, method: Method, pairs: Sequence[ColouredPair]) -> Tensor:
@@ -213,10 +216,24 @@ def with_swaps(pairs: Sequence[ColouredPair]) -> tuple[ColouredPair, ...]:
     return tuple(each for pair in pairs for each in (pair, pair.swapped))
 
 
-def _cells(found: Mapping[str, Tensor], plain: Mapping[str, Tensor] | None = None) -> list[Interval | None]:
-    """The findings with intervals over prompts; and how much more often both things have their colours than plain."""
-    more = None if plain is None or plain is found else bootstrap_mean(found["both"] - plain["both"])
-    return [*(bootstrap_mean(values) for values in found.values()), more]
+def exchanged_prompts(pairs: Sequence[ColouredPair]) -> list[tuple[int, int]]:
+    """Numbers of each two prompts of which the second has the first's colours exchanged."""
+    number = {pair.text: place for place, pair in enumerate(pairs)}
+    partners = ((place, number.get(pair.swapped.text, -1)) for place, pair in enumerate(pairs))
+    return [(first, second) for first, second in partners if second > first]
+
+
+def _cells(
+    found: Mapping[str, Tensor], pairs: Sequence[ColouredPair], plain: Mapping[str, Tensor] | None = None
+) -> list[Interval | None]:
+    """The findings with intervals over prompts; ``_COMPARED``; and how much more often both than plain."""
+    both = found["both"]
+    halves: list[Interval | None] = [None, None]
+    if exchanged := exchanged_prompts(pairs):
+        first, second = both[torch.tensor(exchanged)].unbind(1)
+        halves = [bootstrap_mean(second), bootstrap_mean(second - first)]
+    more = None if plain is None or plain is found else bootstrap_mean(both - plain["both"])
+    return [*(bootstrap_mean(found[name]) for name in _COLUMNS), *halves, more]
 
 
 def _by_prompt(found: Sequence[Bound], name: str, seeds: int) -> Tensor:
@@ -228,12 +245,12 @@ def main() -> None:
     assert [field.name for field in fields(Bound)] == list(_COLUMNS)
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("sets", nargs="*", metavar="SET", help="seen, unseen, colours, cc500 (all)")
-    parser.add_argument("--count", type=int, default=200, metavar="N", help="prompts of a set (200)")
+    parser.add_argument("--count", type=int, default=200, metavar="N", help="prompts of a set of the world (200)")
     parser.add_argument("--seeds", type=int, default=4, metavar="N", help="pictures of each prompt (4)")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="sampling steps (10)")
     parser.add_argument("--method", choices=tuple(METHODS), action="append", help="only this one; repeatable (all)")
     parser.add_argument("--model", default="emoji", metavar="PATH", help="a model (emoji)")
-    parser.add_argument("--cc500", type=Path, metavar="FILE", help="CC-500.txt of the authors' repository")
+    parser.add_argument("--cc500", type=Path, metavar="FILE", help="CC-500.txt of its authors; all of it counts")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep what each method gave, and go on from there")
     parser.add_argument("--write", action="store_true", help="write the tables and sheets to docs/results")
     options = parser.parse_args()
@@ -250,16 +267,15 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
     real, there = drawn(open_world(), pairs)
     with torch.no_grad():
         codec = torch.cat([bench.parts.codec.decode(bench.parts.codec.encode(part)) for part in real.split(_BATCH)])
-    rows = {f"real ({len(there)} prompts)": _cells(bench.found(real, there))}
-    rows["real, through the codec"] = _cells(bench.found(codec.float().clamp(-1, 1), there))
+    rows = {f"real ({len(there)} prompts)": _cells(bench.found(real, there), there)}
+    rows["real, through the codec"] = _cells(bench.found(codec.float().clamp(-1, 1), there), there)
     shown: list[Tensor] = []
     plain: dict[str, Tensor] = {}
     for method in chosen:
         found = kept(options.keep, f"{name} {method}", partial(bench.measured, METHODS[method], pairs))
         shown.append(found["shown"])
-        found = {column: found[column] for column in _COLUMNS}
         plain = plain or found
-        rows[method] = _cells(found, plain)
+        rows[method] = _cells(found, pairs, plain)
         print(name, method, *(f"{cell.value:.3f}" for cell in rows[method] if cell), file=sys.stderr)
     swapped = "half of the prompts are the others with exchanged colours"
     made_of = "all prompts are of different things or colours" if name == "colours" else swapped
@@ -269,12 +285,13 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
         title=TITLES[name],
         command=" ".join(["python benchmarks/binding.py", name, *words]),
         count=len(pairs),
-        columns=(*_COLUMNS.values(), f"more than {chosen[0]}"),
+        columns=(*_COLUMNS.values(), *_COMPARED, f"more than {chosen[0]}"),
         rows=rows,
         notes=(
             f"{len(pairs)} prompts, {bench.seeds} pictures each; {made_of}.",
             "Intervals are bootstraps over prompts.",
-            "The last column is of both things, each in its colour, with the same prompts and seeds.",
+            "The last three columns are of both things, each in its colour: over the prompts that are another with its "
+            "colours exchanged; these less those others, pair by pair; and all, with the same seeds, less plain.",
             "A thing is seen if it is among the judge's five likeliest of 991 concepts in its half; the halves may be "
             "left and right or upper and lower, in either order.",
             "Paint and regions: the first phrase left, the second right. Excited: the nouns. Phrases by the rules.",

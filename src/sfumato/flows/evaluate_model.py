@@ -209,6 +209,8 @@ def _settings(world: World, settings: EvaluationSettings) -> dict[str, str | int
         "projected": "" if steer.project is None else f"{steer.project:g}",
         "threshold": str(steer.threshold or ""),
         "experts": ", ".join(f"{each.start:g} to {each.stop:g}" for each in steer.experts),
+        "edits": ", ".join(type(each).__name__ for each in steer.edits),
+        "excited": "" if walk.excite is None else ", ".join(map(str, walk.excite.phrases)),
         "langevin": walk.langevin,
     }
     return {
