@@ -27,6 +27,22 @@ def test_labels_stand_under_their_images_and_are_cut_to_fit() -> None:
     assert not dark[:, 104:].any()
 
 
+def test_words_take_the_lines_that_they_need_and_no_more_than_three() -> None:
+    images = torch.ones(2, 3, 24, 64)
+    texts = ["a dog", "a red car and a brown clock", "word " * 99]
+    bare = grid(images, 2).height
+    one, two, three = (grid(images, 2, ["a cat", text]).height - bare for text in texts)
+    assert one > 0 and two == 2 * one and three == 3 * one
+    assert grid(images, 2, ["", " "]).height == bare
+
+
+def test_words_beside_a_row_stay_in_it() -> None:
+    sheet = np.asarray(table(torch.zeros(2, 3, 24, 64), ["a"], ["long words " * 9, "b"]).convert("L"))
+    top = len(sheet) - 2 * (24 + 4) - 4
+    written = np.flatnonzero((sheet[:, :128] < 128).any(1)) - top
+    assert written.min() >= 0 and not set(written) & set(range(24, 28)) and written.max() < 52
+
+
 @pytest.mark.parametrize(("columns", "labels"), [(0, ()), (1, ("one",))])
 def test_grids_that_cannot_be_are_refused(columns: int, labels: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="labels"):
