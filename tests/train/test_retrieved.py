@@ -26,6 +26,7 @@ from sfumato.retrieval.fault import RetrievalError
 from sfumato.retrieval.memory import EncoderFacts, Memory
 from sfumato.retrieval.patches import Whole
 from sfumato.retrieval.world_pictures import drawings
+from sfumato.train.embedded import build_unet
 from sfumato.train.retrieved import Retrieved, open_memory, prepare_retrieved
 from sfumato.train.scenes import SceneStream, to_images
 from sfumato.world.scene import SceneConfig
@@ -150,9 +151,16 @@ def test_a_memory_of_another_encoder_is_refused(memory: Memory, tmp_path: Path) 
 
 
 def test_settings_that_cannot_be() -> None:
-    for fields, sentence in (({"neighbours": 30}, "stored"), ({"zeros": 1.0}, "zeros"), ({"neighbours": -1}, "stored")):
+    wrong = (({"neighbours": 30}, "stored"), ({"zeros": 1.0}, "zeros"), ({"neighbours": -1}, "stored"))
+    for fields, sentence in (*wrong, ({"width": 36}, "multiple of 8"), ({"width": 0}, "multiple of 8")):
         with pytest.raises(ValueError, match=sentence):
             retrieval.Config(**fields)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(16, [1, 1, 3]), (32, [1, 3, 6]), (48, [1, 4, 9]), (80, [2, 6, 15])])
+def test_heads_divide_the_channels(width: int, heads: list[int]) -> None:
+    unet: Any = build_unet(width, 4, 8)
+    assert list(unet.config["attention_head_dim"]) == heads
 
 
 @pytest.mark.parametrize("neighbours", [3, 0])

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.train.config import SceneFitConfig, flag
+from sfumato.train.config import SceneFitConfig, check_width, flag
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,7 +50,11 @@ LOOK = (
 
 @dataclass(frozen=True, kw_only=True)
 class Config(SceneFitConfig):
-    """Settings of the denoiser's training."""
+    """Settings of the denoiser's training.
+
+    Raises:
+        ValueError: a width that normalisation does not divide, or as in ``FitConfig``.
+    """
 
     output_dir: Path = flag(Path("runs/denoiser"), "folder of the run; the checkpoint is saved in its subfolder")
     max_train_steps: int = flag(20000, "optimiser steps in all")
@@ -60,11 +64,15 @@ class Config(SceneFitConfig):
     text: Path = flag(Path("runs/emoji"), "folder with the locked text_encoder and tokenizer")
     codec: Path = flag(Path("runs/codec/vae"), "folder of the trained codec")
     pictures: Path = flag(Path("runs/pictures_words/pictures"), "folder of the trained picture encoder")
-    width: int = flag(32, "channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 32")
+    width: int = flag(32, "channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 8")
     text_share: float = flag(0.7, "share of images conditioned by their caption alone")
     pictures_share: float = flag(0.08, "share of images conditioned by picture tokens alone")
     both_share: float = flag(0.1, "share of images conditioned by both")
     neighbours: int = flag(4, "largest number of picture tokens")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_width(self.width)
 
 
 def main(config: Config) -> None:

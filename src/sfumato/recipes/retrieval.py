@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sfumato.train.config import MemoryFitConfig, flag
+from sfumato.train.config import MemoryFitConfig, check_width, flag
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,10 +48,11 @@ class Config(MemoryFitConfig):
     zeros: float = flag(0.0, "share of pictures whose context is zeros, which trains the null of guidance")
     base: str = flag("emoji", "checkpoint whose codec and picture encoder are used")
     held_out: int = flag(512, "further scenes that the loss is measured on at the end")
-    width: int = flag(32, "channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 32")
+    width: int = flag(32, "channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 8")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_width(self.width)
         if not 0 <= self.zeros < 1:
             raise ValueError(f"zeros must lie in [0, 1), got {self.zeros}")
         if self.held_out < 2:

@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from sfumato.world.scene import SceneConfig
 
-__all__ = ["FitConfig", "MemoryFitConfig", "SceneFitConfig", "flag"]
+__all__ = ["FitConfig", "MemoryFitConfig", "SceneFitConfig", "check_width", "flag"]
 
 
 def flag(default: Any, text: str) -> Any:
     """A dataclass field that becomes a command-line flag, with its help text."""
     return field(default=default, metadata={"help": text})
+
+
+def check_width(width: int) -> None:
+    """Refuse a width of the embedded U-Net that its normalisation, in 8 groups, does not divide.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if width < 8 or width % 8:
+        raise ValueError(f"width must be a positive multiple of 8, got {width}")
 
 
 @dataclass(frozen=True, kw_only=True)

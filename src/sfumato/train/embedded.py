@@ -63,7 +63,7 @@ def build_unet(width: int, channels: int, context: int) -> nn.Module:
     """A new ``UNet2DConditionModel`` on 16 x 16 latents, with self- and cross-attention at 8 and 4.
 
     Args:
-        width: channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 32.
+        width: channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 8.
         channels: of the latents.
         context: width of a context token.
     """
@@ -77,10 +77,15 @@ def build_unet(width: int, channels: int, context: int) -> nn.Module:
         "block_out_channels": widths,
         "layers_per_block": 1,
         "cross_attention_dim": context,
-        "attention_head_dim": tuple(each // 32 for each in widths),  # diffusers' name for the number of heads
+        "attention_head_dim": tuple(map(_heads, widths)),  # diffusers' name for the number of heads
         "norm_num_groups": 8,
     }
     return UNet2DConditionModel(**settings)
+
+
+def _heads(channels: int) -> int:
+    """The most heads that divide the channels into equal parts of at least 32."""
+    return next(heads for heads in range(max(1, channels // 32), 0, -1) if channels % heads == 0)
 
 
 def parts_around(unet: Any, locked: Locked, tokens: NeighbourTokens) -> Parts:
