@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.train.config import FitConfig, flag
+from sfumato.train.config import CodecFitConfig, flag
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor, nn
 
     from sfumato.core.noise import Noise
@@ -33,22 +32,15 @@ FIRST_LOG_VARIANCE = -6.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(FitConfig):
+class Config(CodecFitConfig):
     """Settings of the codec's training."""
 
     output_dir: Path = flag(Path("runs/codec"), "folder of the run; the codec is saved in its subfolder vae")
     max_train_steps: int = flag(3000, "optimiser steps in all")
-    train_batch_size: int = flag(32, "images a forward pass")
-    learning_rate: float = flag(2e-3, "highest learning rate")
     lr_cooldown_steps: int = flag(1000, "steps of linear fall to zero at the end of the run")
-    ema_decay: float = flag(0.995, "decay of the averaged weights, the ones that are kept; 0 for no average")
     width: int = flag(32, "channels at full resolution; doubled at each of two halvings")
     latent_channels: int = flag(4, "channels of the latents")
-    mse_weight: float = flag(4.0, "weight of the squared error beside the absolute one")
-    coarse_weight: float = flag(2.0, "weight of the absolute error of 8 x 8 means")
     kl_weight: float = flag(1e-4, "weight of the KL term")
-    scenes: int = flag(12000, "training scenes")
-    world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
 
 
 def build(config: Config) -> nn.Module:
@@ -100,37 +92,23 @@ def main(config: Config) -> None:
     """Train, and save the codec as a diffusers folder ``output_dir/vae`` with its model card."""
     import torch
 
-    from sfumato.core.sheet import grid
     from sfumato.train.card import write_card
-    from sfumato.train.fit import fit
-    from sfumato.train.order import Order
+    from sfumato.train.codecs import fit_codec, lesson
     from sfumato.train.reconstruction import psnr
-    from sfumato.train.scenes import render, to_images
-    from sfumato.world.scene import SceneConfig
-    from sfumato.world.sources import open_world
+    from sfumato.train.scenes import to_images
 
-    world = open_world(config.world or None)
-    scenes = render(world, config.seed, config.scenes, SceneConfig())
-    held_out = render(world, config.seed, 256, SceneConfig(split="validation"))
-    order = Order(len(scenes), config.train_batch_size, config.seed)
+    scenes = lesson(config)
     torch.manual_seed(config.seed)
     vae: Any = build(config).to(memory_format=torch.channels_last)  # pyright: ignore
 
-    def sample(module: Any) -> Image.Image:
-        images = to_images(held_out.pictures[:32])
-        return grid(torch.cat([images, module(images).sample.clamp(-1, 1)]), columns=16)
+    def loss(module: Any, images: Tensor, noise: Noise) -> dict[str, Tensor]:
+        return codec_loss(module, images, noise, config)
 
-    report = fit(
-        vae,
-        lambda module, images, noise: codec_loss(module, images, noise, config),
-        lambda number: to_images(scenes.pictures[order.indices(number)]),
-        config,
-        sample=sample,
-    )
+    report = fit_codec(vae, loss, lambda module, images: module(images).sample, config, scenes)
     with torch.no_grad():
-        vae.register_to_config(scaling_factor=scaling_factor(vae, to_images(scenes.pictures[:512])))
-        images = to_images(held_out.pictures)
+        vae.register_to_config(scaling_factor=scaling_factor(vae, to_images(scenes.learned.pictures[:512])))
+        images = to_images(scenes.held_out.pictures)
         made = vae.decode(vae.encode(images).latent_dist.mean).sample.clamp(-1, 1)
     scores = {"PSNR on held-out scenes, dB": round(psnr(made, images), 2)}
     vae.save_pretrained(config.output_dir / "vae")
-    write_card(config.output_dir / "vae", "codec", config, report, scores, data=scenes.digest)
+    write_card(config.output_dir / "vae", "codec", config, report, scores, data=scenes.learned.digest)

@@ -39,12 +39,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.train.config import FitConfig, flag
+from sfumato.train.config import CodecFitConfig, flag
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor, nn
 
+    from sfumato.core.noise import Noise
     from sfumato.networks.codes import CodeCodec
     from sfumato.train.scenes import SceneSet
 
@@ -52,25 +52,18 @@ __all__ = ["Config", "build", "main", "measure", "quantised", "vq_loss"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(FitConfig):
+class Config(CodecFitConfig):
     """Settings of the quantised codec's training."""
 
     output_dir: Path = flag(Path("runs/vq"), "folder of the run; the codec is saved in its subfolder vq")
     max_train_steps: int = flag(4000, "optimiser steps in all")
-    train_batch_size: int = flag(32, "images a forward pass")
-    learning_rate: float = flag(2e-3, "highest learning rate")
     lr_cooldown_steps: int = flag(1500, "steps of linear fall to zero at the end of the run")
-    ema_decay: float = flag(0.995, "decay of the averaged weights, the ones that are kept; 0 for no average")
     width: int = flag(32, "channels at full resolution; doubled at each of two halvings, not at the third")
     codes: int = flag(1024, "codes of the codebook")
     code_width: int = flag(8, "dimensions of a code; many make dead codes")
-    mse_weight: float = flag(4.0, "weight of the squared error beside the absolute one")
-    coarse_weight: float = flag(2.0, "weight of the absolute error of 8 x 8 means")
     commit_weight: float = flag(0.25, "weight of the encoder's distance from the chosen codes")
     spread_weight: float = flag(0.5, "weight of the entropies, which keep the whole codebook in use")
     spread_temperature: float = flag(0.1, "tau of the entropies, in units of the cosine")
-    scenes: int = flag(12000, "training scenes")
-    world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
 
 
 def build(config: Config) -> nn.Module:
@@ -170,39 +163,28 @@ def main(config: Config) -> None:
     """Train, and save the codec as a diffusers folder ``output_dir/vq`` with its model card."""
     import torch
 
-    from sfumato.core.sheet import grid
     from sfumato.networks.codes import CodeCodec
     from sfumato.train.card import write_card
-    from sfumato.train.fit import fit
-    from sfumato.train.order import Order
-    from sfumato.train.scenes import render, to_images
-    from sfumato.world.scene import SceneConfig
-    from sfumato.world.sources import open_world
+    from sfumato.train.codecs import fit_codec, lesson
 
-    world = open_world(config.world or None)
-    scenes = render(world, config.seed, config.scenes, SceneConfig())
-    held_out = render(world, config.seed, 256, SceneConfig(split="validation"))
-    order = Order(len(scenes), config.train_batch_size, config.seed)
+    scenes = lesson(config)
     torch.manual_seed(config.seed)
     vq: Any = build(config)
 
-    def sample(module: Any) -> Image.Image:
-        images = to_images(held_out.pictures[:32])
-        _, cosines, book = quantised(module, images)
-        vectors = book[cosines.argmax(-1)].permute(0, 3, 1, 2)
-        made = module.decode(vectors, force_not_quantize=True).sample.clamp(-1, 1)
-        return grid(torch.cat([images, made]), columns=16)
+    def loss(module: Any, images: Tensor, _: Noise) -> dict[str, Tensor]:
+        return vq_loss(module, images, config)
 
-    report = fit(
-        vq,
-        lambda module, images, _: vq_loss(module, images, config),
-        lambda number: to_images(scenes.pictures[order.indices(number)]),
-        config,
-        sample=sample,
-    )
+    report = fit_codec(vq, loss, _remade, config, scenes)
     _to_unit_length(vq)
     vq.save_pretrained(config.output_dir / "vq", max_shard_size="14MB")
-    write_card(config.output_dir / "vq", "vq", config, report, measure(CodeCodec(vq), held_out), data=scenes.digest)
+    scores, data = measure(CodeCodec(vq), scenes.held_out), scenes.learned.digest
+    write_card(config.output_dir / "vq", "vq", config, report, scores, data=data)
+
+
+def _remade(vq: Any, images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) from the nearest codes of images."""
+    _, cosines, book = quantised(vq, images)
+    return vq.decode(book[cosines.argmax(-1)].permute(0, 3, 1, 2), force_not_quantize=True).sample
 
 
 def _to_unit_length(vq: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from sfumato.world.scene import SceneConfig
 
-__all__ = ["FitConfig", "MemoryFitConfig", "SceneFitConfig", "check_width", "flag"]
+__all__ = ["CodecFitConfig", "FitConfig", "MemoryFitConfig", "SceneFitConfig", "check_width", "flag"]
 
 
 def flag(default: Any, text: str) -> Any:
@@ -97,6 +97,19 @@ class SceneFitConfig(FitConfig):
             jitter=self.jitter,
             styles=self.styles,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecFitConfig(FitConfig):
+    """Settings of a recipe of a codec, which learns to give scenes of the emoji world back."""
+
+    train_batch_size: int = flag(32, "images a forward pass")
+    learning_rate: float = flag(2e-3, "highest learning rate")
+    ema_decay: float = flag(0.995, "decay of the averaged weights, the ones that are kept; 0 for no average")
+    mse_weight: float = flag(4.0, "weight of the squared error beside the absolute one")
+    coarse_weight: float = flag(2.0, "weight of the absolute error of 8 x 8 means")
+    scenes: int = flag(12000, "training scenes")
+    world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,70 @@
+"""Train a codec on scenes of the emoji world: what the recipes of codecs have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sfumato.core.noise import Noise
+from sfumato.core.sheet import grid
+from sfumato.train.config import CodecFitConfig
+from sfumato.train.fit import FitReport, fit
+from sfumato.train.order import Order
+from sfumato.train.scenes import SceneSet, render, to_images
+from sfumato.world.scene import SceneConfig
+from sfumato.world.sources import open_world
+
+__all__ = ["Lesson", "fit_codec", "lesson"]
+
+HELD_OUT = 256
+_SHOWN = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Scenes that a codec learns, and further ones that it is measured on."""
+
+    learned: SceneSet
+    held_out: SceneSet
+
+
+def lesson(config: CodecFitConfig) -> Lesson:
+    """Draw the scenes of a config."""
+    world = open_world(config.world or None)
+    return Lesson(
+        render(world, config.seed, config.scenes, SceneConfig()),
+        render(world, config.seed, HELD_OUT, SceneConfig(split="validation")),
+    )
+
+
+def fit_codec(
+    codec: Any,
+    loss: Callable[[Any, Tensor, Noise], Mapping[str, Tensor]],
+    remake: Callable[[Any, Tensor], Tensor],
+    config: CodecFitConfig,
+    scenes: Lesson,
+) -> FitReport:
+    """Train a codec; its sample grids show held-out scenes, and below each what the codec makes of it.
+
+    Args:
+        codec: a module.
+        loss: of the codec, images (B, 3, H, W) in [-1, 1] and noise, one seed an image.
+        remake: of the codec and images (B, 3, H, W), what it gives back.
+        config: of the recipe.
+        scenes: what is learned and shown.
+    """
+    order = Order(len(scenes.learned), config.train_batch_size, config.seed)
+
+    def batch(number: int) -> Tensor:
+        return to_images(scenes.learned.pictures[order.indices(number)])
+
+    def sample(module: Any) -> Image.Image:
+        images = to_images(scenes.held_out.pictures[:_SHOWN])
+        return grid(torch.cat([images, remake(module, images).clamp(-1, 1)]), columns=_SHOWN // 2)
+
+    return fit(codec, loss, batch, config, sample=sample)
