@@ -66,6 +66,8 @@ def test_info_search_and_verify(sfumato: Typed, memory: Path, folder: Path, tmp_
     worded = sfumato("memory", "search", memory, "something red", "--count", "2", "-o", tmp_path)
     assert worded.code == 0 and len(worded.out.splitlines()) == 2
     assert (tmp_path / "something-red-found-0000.png").is_file()
+    missing = sfumato("memory", "search", memory, "red.jpeg", "-o", tmp_path)
+    assert missing.code == 2 and "there is no picture red.jpeg" in missing.err
     assert sfumato("memory", "verify", memory).err == f"{memory.name}: no faults in 4 entries\n"
 
 

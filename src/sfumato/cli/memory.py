@@ -233,7 +233,7 @@ def _query(options: argparse.Namespace, memory: Memory) -> tuple[Tensor, str]:
     from sfumato.checkpoints.load import EMBEDDED
     from sfumato.core.image import cover, from_pictures, open_picture
 
-    made = memory.facts.encoder
+    made, picture = memory.facts.encoder, _picture(options.query)
     if options.encoder is None and made.name not in EMBEDDED:
         raise UsageError(f"the memory was made with the encoder '{made.name}'; say where its folder is by --encoder")
     joint = _joint(options.encoder or made.name)
@@ -242,10 +242,22 @@ def _query(options: argparse.Namespace, memory: Memory) -> tuple[Tensor, str]:
             f"the memory was made with the encoder '{made.name}', and this is another; name it by --encoder"
         )
     with torch.no_grad():
-        if not Path(options.query).is_file():
+        if picture is None:
             return joint.words([options.query]), options.query
-        picture = from_pictures([open_picture(options.query)])
-        return joint.pictures(cover(picture, joint.side, joint.side).clamp(-1, 1)), Path(options.query).stem
+        images = from_pictures([open_picture(picture)])
+        return joint.pictures(cover(images, joint.side, joint.side).clamp(-1, 1)), picture.stem
+
+
+def _picture(query: str) -> Path | None:
+    """The file that is meant, or None where words are."""
+    from sfumato.retrieval.item import SUFFIXES
+
+    path = Path(query)
+    if path.is_file():
+        return path
+    if path.suffix.lower() in SUFFIXES:
+        raise UsageError(f"there is no picture {query}; without the ending {path.suffix} it would be words")
+    return None
 
 
 def _told(options: argparse.Namespace, folder: Path, report: Report) -> int:
