@@ -5,6 +5,7 @@
 #   make lint      ruff and pyright only
 #   make docs      build the pages into site/
 #   make results   remake every table of docs/results; see its README for the single commands
+#   make study     train the models of the study of memory and make its tables: about three hours of two cores
 #   make bench     the benchmarks alone; BENCH=--full adds the networks of Stable Diffusion's size
 #   make clean     remove .venv and what was built
 
@@ -15,8 +16,11 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python
 RECENT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 BENCH ?=
+STUDY := runs/study
+TRAIN := --memory $(STUDY)/memory --max_train_steps 1000 --lr_cooldown_steps 250 --lr_warmup_steps 150 --ema_decay 0.998 \
+  --mixed_precision bf16 --resume_from_checkpoint latest
 
-.PHONY: demo test lint docs results bench clean
+.PHONY: demo test lint docs results study bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/sfumato generate "a red apple" --seed 7 --force --output pictures
@@ -33,16 +37,39 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
 
-results: $(VENV)/.dev bench
+results: $(VENV)/.dev $(STUDY)/openmoji bench
 	$(BIN)/sfumato evaluate --output docs/results --card
 	$(BIN)/python benchmarks/steering.py --write
 	$(BIN)/python benchmarks/edits_cost.py --write
 	$(BIN)/python benchmarks/binding.py $(if $(CC500),--cc500 $(CC500)) --write
 	$(BIN)/python benchmarks/placing.py --write
-	$(BIN)/python benchmarks/memory_modes.py --write
+	$(BIN)/python benchmarks/memory_modes.py --other $(STUDY)/openmoji --write
 	$(BIN)/python benchmarks/retrieval_search.py --write
 	$(BIN)/python benchmarks/memory_build.py --write
 	$(BIN)/python benchmarks/memory_build.py --encoder clip-b32 --pictures 512 --write
+
+study: $(VENV)/.dev $(STUDY)/openmoji
+	$(BIN)/sfumato memory build world:3d -o $(STUDY)/memory
+	@mkdir -p $(STUDY)/models
+	@set -e; for run in "k1 --neighbours 1" "k2 --neighbours 2" "k4 --neighbours 4" "k8 --neighbours 8" \
+	  "none --neighbours 0" "wide --neighbours 0 --width 48"; do set -- $$run; name=$$1; shift; \
+	  $(BIN)/sfumato train retrieval $(TRAIN) --output_dir $(STUDY)/$$name $$*; \
+	  ln -sfn ../$$name/retrieval-00001000 $(STUDY)/models/$$name; \
+	done
+	@set -e; for name in k1 k2 k4 k8; do \
+	  $(BIN)/python benchmarks/memory_modes.py --model $(STUDY)/models/$$name --guidance 2 --other $(STUDY)/openmoji \
+	    --name memory_$$name --write; \
+	done
+	$(BIN)/python benchmarks/memory_unconditional.py --model $(STUDY)/models/k4 \
+	  --without $(STUDY)/models/none $(STUDY)/models/wide --write
+	$(BIN)/python benchmarks/memory_unconditional.py --model $(STUDY)/models/k4 --guidance 1 \
+	  --name memory_unconditional_plain --write
+	$(BIN)/python benchmarks/memory_plots.py
+
+$(STUDY)/openmoji: | $(VENV)/.dev
+	$(INSTALL) --editable '.[benchmarks]'
+	$(BIN)/sfumato world fetch
+	$(BIN)/python benchmarks/openmoji.py $@
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/sampling_loop.py --write $(BENCH)

@@ -66,7 +66,8 @@ class Bench:
         """Coordinates (count, R) of real scenes of one thing, of the styles that models were trained on."""
         kinds = SceneConfig(singles=0.6, recoloured=0.4, pairs=0, counts=0, jitter=0.25, coloured_background=0.1)
         config = SceneConfig(**{**vars(kinds), "split": "validation", "styles": self.styles})
-        scenes = [draw(open_world(), seed, index, config) for index in range(count)]
+        world = open_world()
+        scenes = [draw(world, seed, index, config) for index in range(count)]
         return self.placed(to_images(scenes))
 
     def placed(self, images: Tensor) -> Tensor:

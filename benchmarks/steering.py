@@ -43,7 +43,7 @@ from sfumato.networks.guide import log_probability
 from sfumato.world.captions import canonical_caption
 from sfumato.world.spec import SceneSpec, single
 from sfumato.world.splits import EvaluationPrompt, evaluation_prompts
-from sfumato.world.store import open_world
+from sfumato.world.store import World, open_world
 
 _BATCH, _SHOWN, _ASKED = 25, 6, 1200
 Make = Callable[[slice], Tensor]
@@ -76,16 +76,20 @@ class Bench:
         return pictures
 
     @cached_property
+    def world(self) -> World:
+        return open_world()
+
+    @cached_property
     def judge(self) -> Judge:
-        return judge_of_world(open_world(), JudgeConfig(), lambda text: print(text, file=sys.stderr))
+        return judge_of_world(self.world, JudgeConfig(), lambda text: print(text, file=sys.stderr))
 
     @cached_property
     def prompts(self) -> tuple[EvaluationPrompt, ...]:
-        return evaluation_prompts(open_world(), _ASKED)
+        return evaluation_prompts(self.world, _ASKED)
 
     @cached_property
     def reference(self) -> Tensor:
-        return reference_of_world(open_world(), self.judge, _ASKED)
+        return reference_of_world(self.world, self.judge, _ASKED)
 
     @cached_property
     def singles(self) -> list[EvaluationPrompt]:
@@ -97,13 +101,13 @@ class Bench:
         """Prompts of one thing and another, wherever they are."""
         found = [prompt for prompt in self.prompts if len(prompt.spec.objects) == 2][: self.count]
         specs = [replace(prompt.spec, relation="and", caption=None) for prompt in found]
-        texts = [canonical_caption(open_world(), spec) for spec in specs]
+        texts = [canonical_caption(self.world, spec) for spec in specs]
         return [replace(prompt, text=text, spec=spec) for prompt, text, spec in zip(found, texts, specs, strict=True)]
 
     def alone(self, prompt: EvaluationPrompt, number: int) -> str:
         """One of a pair's things, by itself."""
         thing = prompt.spec.objects[number]
-        return canonical_caption(open_world(), SceneSpec(single(thing.concept, thing.colour), prompt.spec.style))
+        return canonical_caption(self.world, SceneSpec(single(thing.concept, thing.colour), prompt.spec.style))
 
     def made(self, make: Make, count: int) -> Tensor:
         """Pictures in batches."""
@@ -190,7 +194,7 @@ def classifier(bench: Bench) -> Found:
     """Classifier guidance of the model without a prompt, by the scale."""
     prompts = bench.singles
     concepts = [prompt.spec.objects[0].concept for prompt in prompts]
-    names = [open_world().concepts[concept].name for concept in concepts]
+    names = [bench.world.concepts[concept].name for concept in concepts]
     columns: dict[str, Tensor] = {}
     for scale in (0.0, 1.0, 3.0, 10.0, 30.0):
 
@@ -313,7 +317,7 @@ def following(bench: Bench) -> Found:
 def inpainting(bench: Bench) -> Found:
     """Inpainting the right half of real pictures: what is kept, and what is seen."""
     prompts = bench.singles
-    texts, real = [prompt.text for prompt in prompts], real_pictures(open_world(), bench.singles)
+    texts, real = [prompt.text for prompt in prompts], real_pictures(bench.world, bench.singles)
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., 32:] = 1
     with torch.no_grad():
@@ -338,7 +342,7 @@ def inpainting(bench: Bench) -> Found:
 
 def _others(bench: Bench) -> Tensor:
     """Real pictures of other things: those of the prompt after each."""
-    real = real_pictures(open_world(), bench.singles)
+    real = real_pictures(bench.world, bench.singles)
     return real.roll(-1, 0)
 
 

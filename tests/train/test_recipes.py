@@ -148,6 +148,18 @@ def test_the_denoiser_trains_resumes_and_loads(base: Path, tmp_path: Path):
     assert json.loads((folder / "training.json").read_text())["settings"] == card["settings"]
 
 
+def test_a_denoiser_goes_on_from_the_weights_of_another(base: Path, tmp_path: Path):
+    settings = replace(denoiser_config(base, tmp_path / "first"), max_train_steps=1)
+    denoiser.main(settings)
+    first, again = tmp_path / "first" / "emoji-00000001", tmp_path / "again"
+    still = replace(settings, output_dir=again, initial=str(first), learning_rate=1e-12, weight_decay=0.0)
+    denoiser.main(still)
+    weights, others = (sfumato.load(each).network.unet.state_dict() for each in (first, again / "emoji-00000001"))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    with pytest.raises(ValueError, match="not one of width 40"):
+        denoiser.main(replace(still, width=40))
+
+
 def test_the_prepared_set_is_computed_once_and_again_when_a_part_changes(base: Path, tmp_path: Path):
     settings = replace(denoiser_config(base, tmp_path), max_train_steps=1)
     denoiser.main(settings)

@@ -65,6 +65,7 @@ class Config(SceneFitConfig):
     codec: Path = flag(Path("runs/codec/vae"), "folder of the trained codec")
     pictures: Path = flag(Path("runs/pictures_words/pictures"), "folder of the trained picture encoder")
     width: int = flag(32, "channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 8")
+    initial: str = flag("", "checkpoint, or 'emoji', whose U-Net is trained further; empty begins anew")
     text_share: float = flag(0.7, "share of images conditioned by their caption alone")
     pictures_share: float = flag(0.08, "share of images conditioned by picture tokens alone")
     both_share: float = flag(0.1, "share of images conditioned by both")
@@ -85,7 +86,7 @@ def main(config: Config) -> None:
     from sfumato.flows.text_to_image import text_to_image
     from sfumato.flows.walk import Walk
     from sfumato.train.contexts import Contexts, Forms
-    from sfumato.train.embedded import Shipped, build_unet, parts_around, ship
+    from sfumato.train.embedded import Shipped, begin_unet, parts_around, ship
     from sfumato.train.fit import fit
     from sfumato.train.locked import Locked
     from sfumato.train.loss import denoising_loss
@@ -94,6 +95,8 @@ def main(config: Config) -> None:
     from sfumato.world.sources import open_world
 
     locked = Locked.load(config.text, config.codec, config.pictures)
+    torch.manual_seed(config.seed)
+    unet: Any = begin_unet(locked, config.width, config.initial)
     data = prepare(
         locked,
         open_world(config.world or None),
@@ -106,9 +109,7 @@ def main(config: Config) -> None:
     forms = Forms(config.text_share, config.pictures_share, config.both_share)
     contexts = Contexts(data.captions, data.vectors, data.neighbours, forms)
     order = Order(config.scenes, config.train_batch_size, config.seed)
-    torch.manual_seed(config.seed)
-    tokens = embedded_tokens(data.vectors.shape[1])
-    unet: Any = build_unet(config.width, data.latents.shape[1], data.vectors.shape[1])
+    tokens = embedded_tokens(locked.pictures.width)
     parts = parts_around(unet.to(memory_format=torch.channels_last), locked, tokens)
 
     def loss(module: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:

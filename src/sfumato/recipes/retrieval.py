@@ -49,6 +49,7 @@ class Config(MemoryFitConfig):
     base: str = flag("emoji", "checkpoint whose codec and picture encoder are used")
     held_out: int = flag(512, "further scenes that the loss is measured on at the end")
     width: int = flag(32, "channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 8")
+    initial: str = flag("", "checkpoint, or 'emoji', whose U-Net is trained further; empty begins anew")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +68,7 @@ def main(config: Config) -> None:
     from sfumato.checkpoints.load import EMBEDDED
     from sfumato.core.condition import Condition
     from sfumato.encoders.joint import embedded_tokens
-    from sfumato.train.embedded import Shipped, build_unet, keep_encoders, parts_around, ship
+    from sfumato.train.embedded import Shipped, begin_unet, keep_encoders, parts_around, ship
     from sfumato.train.fit import fit
     from sfumato.train.locked import Locked
     from sfumato.train.loss import denoising_loss
@@ -75,11 +76,11 @@ def main(config: Config) -> None:
 
     base = EMBEDDED.get(config.base, Path(config.base))
     locked, encoder = Locked.load(base, base / "vae", base / "pictures"), load_joint(config.base)
+    torch.manual_seed(config.seed)
+    unet: Any = begin_unet(locked, config.width, config.initial)
     scenes, data, held_out = _prepared(config, locked, encoder)
     tokens = replace(embedded_tokens(encoder.width), alone=True)
     order = Order(config.scenes, config.train_batch_size, config.seed)
-    torch.manual_seed(config.seed)
-    unet: Any = build_unet(config.width, data.learned.shape[1], encoder.width)
     parts = parts_around(unet.to(memory_format=torch.channels_last), locked, tokens)
 
     def loss(module: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:

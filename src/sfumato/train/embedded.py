@@ -13,6 +13,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
+from sfumato.checkpoints.load import load
 from sfumato.checkpoints.neighbours import save_neighbour_tokens, save_training_vectors
 from sfumato.checkpoints.parts import Parts
 from sfumato.checkpoints.save import save
@@ -25,7 +26,7 @@ from sfumato.train.config import FitConfig
 from sfumato.train.fit import FitReport
 from sfumato.train.locked import Locked
 
-__all__ = ["SCHEDULER", "Shipped", "build_unet", "keep_encoders", "parts_around", "ship"]
+__all__ = ["SCHEDULER", "Shipped", "begin_unet", "build_unet", "keep_encoders", "parts_around", "ship"]
 
 SCHEDULER: dict[str, Any] = {
     "_class_name": "DDIMScheduler",
@@ -81,6 +82,31 @@ def build_unet(width: int, channels: int, context: int) -> nn.Module:
         "norm_num_groups": 8,
     }
     return UNet2DConditionModel(**settings)
+
+
+def begin_unet(locked: Locked, width: int, initial: str = "") -> nn.Module:
+    """The U-Net that a recipe trains, which fits the locked parts: a new one, or with the weights of a checkpoint.
+
+    Args:
+        locked: its codec says how many channels latents have, its picture encoder how wide a context token is.
+        width: as in :func:`build_unet`.
+        initial: a checkpoint, "emoji" or a folder; empty for new weights.
+
+    Raises:
+        ValueError: the checkpoint's U-Net is another network.
+        CheckpointError: there is no such checkpoint, or it cannot be read.
+    """
+    unet = build_unet(width, locked.codec.shape(64, 64)[0], locked.pictures.width)
+    if not initial:
+        return unet
+    weights = load(initial).network.unet.state_dict()
+    sizes, others = ({name: value.shape for name, value in each.items()} for each in (unet.state_dict(), weights))
+    if sizes != others:
+        raise ValueError(
+            f"initial: the U-Net of {initial} is not one of width {width} for this codec and these encoders"
+        )
+    unet.load_state_dict(weights)
+    return unet
 
 
 def _heads(channels: int) -> int:
