@@ -93,11 +93,11 @@ def main(config: Config) -> None:
     import torch
 
     from sfumato.train.card import write_card
-    from sfumato.train.codecs import fit_codec, lesson
+    from sfumato.train.codecs import codec_scenes, fit_codec
     from sfumato.train.reconstruction import psnr
     from sfumato.train.scenes import to_images
 
-    scenes = lesson(config)
+    scenes = codec_scenes(config)
     torch.manual_seed(config.seed)
     vae: Any = build(config).to(memory_format=torch.channels_last)  # pyright: ignore
 

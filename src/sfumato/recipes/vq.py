@@ -165,9 +165,9 @@ def main(config: Config) -> None:
 
     from sfumato.networks.codes import CodeCodec
     from sfumato.train.card import write_card
-    from sfumato.train.codecs import fit_codec, lesson
+    from sfumato.train.codecs import codec_scenes, fit_codec
 
-    scenes = lesson(config)
+    scenes = codec_scenes(config)
     torch.manual_seed(config.seed)
     vq: Any = build(config)
 

@@ -19,24 +19,24 @@ from sfumato.train.scenes import SceneSet, render, to_images
 from sfumato.world.scene import SceneConfig
 from sfumato.world.sources import open_world
 
-__all__ = ["Lesson", "fit_codec", "lesson"]
+__all__ = ["CodecScenes", "fit_codec", "codec_scenes"]
 
 HELD_OUT = 256
 _SHOWN = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class CodecScenes:
     """Scenes that a codec learns, and further ones that it is measured on."""
 
     learned: SceneSet
     held_out: SceneSet
 
 
-def lesson(config: CodecFitConfig) -> Lesson:
+def codec_scenes(config: CodecFitConfig) -> CodecScenes:
     """Draw the scenes of a config."""
     world = open_world(config.world or None)
-    return Lesson(
+    return CodecScenes(
         render(world, config.seed, config.scenes, SceneConfig()),
         render(world, config.seed, HELD_OUT, SceneConfig(split="validation")),
     )
@@ -47,7 +47,7 @@ def fit_codec(
     loss: Callable[[Any, Tensor, Noise], Mapping[str, Tensor]],
     remake: Callable[[Any, Tensor], Tensor],
     config: CodecFitConfig,
-    scenes: Lesson,
+    scenes: CodecScenes,
 ) -> FitReport:
     """Train a codec; its sample grids show held-out scenes, and below each what the codec makes of it.
 
