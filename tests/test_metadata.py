@@ -81,6 +81,9 @@ STEERED = replace(
     self_attention=0.2,
     reweight=(("blue", -2.0),),
     blend=("car",),
+    temperature=0.9,
+    top_k=50,
+    top_p=0.95,
 )
 
 

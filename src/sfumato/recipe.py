@@ -76,6 +76,9 @@ class Recipe:
         self_attention: likewise self-attention.
         reweight: (phrase, factor): words of the rewritten prompt that count for more or less.
         blend: phrases outside whose place the source is kept.
+        temperature: of a model that draws codes, in [0, 1000]; 0 takes the likeliest code.
+        top_k: only the likeliest so many codes are drawn; None is all.
+        top_p: only the fewest codes that are likely by so much together, in (0, 1].
 
     Raises:
         ValueError: a field of another type or outside its range.
@@ -133,6 +136,9 @@ class Recipe:
     self_attention: float = 0.4
     reweight: tuple[tuple[str, float], ...] = ()
     blend: tuple[str, ...] = ()
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
 
     def __post_init__(self) -> None:
         for name, (fits, wanted) in _RULES.items():
@@ -246,6 +252,9 @@ _RULES: Mapping[str, Rule] = {
     "self_attention": _SHARE,
     "reweight": rows("a phrase and its factor", _PROMPT, number(-1000, 1000)),
     "blend": _PHRASES,
+    "temperature": _SCALE,
+    "top_k": or_none(whole(1, 1_000_000)),
+    "top_p": number(1e-9, 1),
 }
 
 _names = [field.name for field in fields(Recipe)]

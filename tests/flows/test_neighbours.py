@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from sfumato.attention.paint_with_words import Painted, PaintWithWords
 from sfumato.attention.structure import Structure
 from sfumato.checkpoints.load import Parts, load
+from sfumato.core.noise import Noise
 from sfumato.encoders.joint import NeighbourTokens
 from sfumato.flows.inpaint import Inpaint, inpaint
 from sfumato.flows.prompts import Neighbours, null_of, prompted
@@ -97,6 +99,20 @@ def test_scale_one_is_the_conditional_and_zero_the_null(alone: Parts) -> None:
     nothing = make(alone, guidance=0.0, neighbours=given)
     near(nothing, make(alone, guidance=1.0, neighbours=Neighbours(torch.zeros(2, 3, TEXT_WIDTH))))
     near(nothing, make(alone, guidance=1.0, neighbours=Neighbours(torch.zeros(1, 1, TEXT_WIDTH))))
+
+
+def test_pictures_are_those_of_a_plain_loop_of_diffusers(alone: Parts) -> None:
+    given, unet = vectors(), alone.network.unet
+    tokens = TOKENS.scale * given / given.norm(dim=-1, keepdim=True)
+    context = torch.cat([torch.zeros_like(tokens), tokens])
+    scheduler = DDIMScheduler.from_config(dict(alone.scheduler))
+    scheduler.set_timesteps(4)
+    x = Noise(range(2))((2, 4, 16, 16))
+    with torch.no_grad():
+        for step in scheduler.timesteps:
+            null, asked = unet(torch.cat([x, x]), step, context).sample.chunk(2)
+            x = scheduler.step(null + 3.0 * (asked - null), step, x).prev_sample
+        near(make(alone, neighbours=Neighbours(given), steps=4), alone.codec.decode(x))
 
 
 def test_one_context_serves_all_pictures_and_each_picture_is_its_own(parts: Parts) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from sfumato.checkpoints.joint import load_joint
-from sfumato.checkpoints.neighbours import load_neighbour_tokens, load_training_vectors
+from sfumato.checkpoints.neighbours import load_training_vectors
 from sfumato.checkpoints.rarm import RarmParts, load_rarm
 from sfumato.checkpoints.safety import CheckpointError
 from sfumato.core.noise import Noise
@@ -86,6 +86,11 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> rarm.Config:
     )
 
 
+def made(run: Path, steps: int) -> Path:
+    """The checkpoint of a run."""
+    return run / f"rarm-{steps:08d}"
+
+
 @pytest.fixture(scope="module")
 def run(settings: rarm.Config) -> Path:
     """The folder of a run of 6 + 6 steps."""
@@ -99,7 +104,7 @@ def test_it_learns_and_says_what_the_neighbours_tell(run: Path) -> None:
     losses = [entry["loss"] for entry in entries if "loss" in entry]
     assert losses[-1] < losses[0] - 0.1
     assert abs(losses[0] - torch.tensor(64.0).log()) < 0.5, "it begins at the logarithm of the codes"
-    card = json.loads((run / "rarm" / "training.json").read_text())
+    card = json.loads((made(run, 12) / "training.json").read_text())
     assert "sfumato train rarm" in card["command"] and card["steps"] == 12
     under = [f"nats a code on held-out scenes, under {name} neighbours" for name in ("their own", "another's", "no")]
     assert list(card["scores"]) == under and all(0 < score < 4.5 for score in card["scores"].values())
@@ -107,19 +112,14 @@ def test_it_learns_and_says_what_the_neighbours_tell(run: Path) -> None:
 
 
 def test_what_it_leaves_samples_from_a_memory(run: Path, settings: rarm.Config) -> None:
-    parts, encoder, tokens, vectors = (
-        load_rarm(run),
-        load_joint(run / "encoder"),
-        load_neighbour_tokens(run),
-        load_training_vectors(run),
-    )
+    folder = made(run, 12)
+    parts, encoder, vectors = load_rarm(folder), load_joint(folder / "encoder"), load_training_vectors(folder)
     memory = Memory.open(settings.memory)
     assert encoder.fingerprint == memory.facts.encoder.fingerprint
-    assert tokens == NeighbourTokens(normalised=True, scale=32**0.5 / 2, alone=True)
+    assert parts.neighbours == NeighbourTokens(normalised=True, scale=32**0.5 / 2, alone=True)
     assert vectors is not None and vectors.shape == (24 - 8, 32), "of those that were learned"
     rows = memory.search(encoder.words(["a red hat", "the cat"]), 3).rows
-    context = tokens(memory.vectors(rows))
-    pictures = draw(parts, context, seeds=[0, 1], guidance=2.0, drawing=Drawing(0.9, top_k=20))
+    pictures = draw(parts, memory.vectors(rows), seeds=[0, 1], guidance=2.0, drawing=Drawing(0.9, top_k=20))
     assert pictures.shape == (2, 3, 64, 64) and -1 <= pictures.min() < pictures.max() <= 1
     codec = locked_vq(settings.vq)
     assert torch.equal(parts.codec.encode(pictures), codec.encode(pictures)), "its codec is that of the training"
@@ -138,10 +138,10 @@ def test_without_a_memory_nothing_is_told(settings: rarm.Config, tmp_path: Path)
     nowhere = {"memory": tmp_path / "nowhere", "output_dir": tmp_path / "run"}
     config = replace(settings, **nowhere, neighbours=0, zeros=0.0, max_train_steps=1, weight_decay=0.0)
     rarm.main(config)
-    trained = load_rarm(tmp_path / "run").rarm
+    trained = load_rarm(made(tmp_path / "run", 1)).rarm
     still = _still(config, trained)
     assert _of_the_context(trained) <= still and "blocks.0.to_codes.to_q.weight" not in still
-    card = json.loads((tmp_path / "run" / "rarm" / "training.json").read_text())
+    card = json.loads((made(tmp_path / "run", 1) / "training.json").read_text())
     assert list(card["scores"]) == ["nats a code on held-out scenes, under no neighbours"]
 
 
@@ -149,7 +149,7 @@ def test_the_null_is_learned_as_often_as_it_is_asked_for(settings: rarm.Config, 
     for zeros in (0.0, 1.0):
         config = replace(settings, output_dir=tmp_path / str(zeros), zeros=zeros, max_train_steps=1, weight_decay=0.0)
         rarm.main(config)
-        trained = load_rarm(config.output_dir).rarm
+        trained = load_rarm(made(config.output_dir, 1)).rarm
         assert (_of_the_context(trained) <= _still(config, trained)) == bool(zeros)
 
 
@@ -170,18 +170,19 @@ def test_a_clip_can_be_the_base(settings: rarm.Config, tmp_path: Path) -> None:
     (base / "pytorch_model.bin").write_bytes(b"a pickle")
     memory = build_memory(base, tmp_path / "memory").folder
     rarm.main(replace(settings, output_dir=tmp_path / "run", base=str(base), memory=memory, max_train_steps=1))
-    kept = tmp_path / "run" / "encoder"
+    kept = made(tmp_path / "run", 1) / "encoder"
     assert load_joint(kept).fingerprint == load_joint(base).fingerprint
     assert not (kept / "pytorch_model.bin").exists()
 
 
 def test_a_run_that_is_based_on_what_it_keeps_goes_on(settings: rarm.Config, run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
+    folder, own = tmp_path / "run", made(tmp_path / "run", 12)
     shutil.copytree(run, folder)
-    own = {"output_dir": folder, "base": str(folder / "encoder"), "vq": folder / "vq"}
-    rarm.main(replace(settings, **own, max_train_steps=13, resume_from_checkpoint="latest"))
-    assert load_joint(folder / "encoder").fingerprint == load_joint(settings.base).fingerprint
-    load_rarm(folder)
+    again = replace(settings, output_dir=folder, base=str(own / "encoder"), vq=own / "vq", max_train_steps=13)
+    rarm.main(replace(again, resume_from_checkpoint="latest"))
+    last = made(folder, 13)
+    assert load_joint(last / "encoder").fingerprint == load_joint(settings.base).fingerprint
+    load_rarm(last)
 
 
 def test_eight_pictures_can_be_learned_by_heart() -> None:

@@ -58,6 +58,11 @@ def load(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Parts:
     """
     folder = _folder(name_or_path)
     index = read_json(folder / "model_index.json")
+    if index.get("_class_name") == "Rarm":
+        raise CheckpointError(
+            f"the model {folder.name} draws codes and denoises nothing: 'sfumato generate' takes it, and in Python "
+            "sfumato.checkpoints.rarm.load_rarm"
+        )
     scheduler = read_json(_part(folder, index, "scheduler") / "scheduler_config.json")
     try:
         schedule, prediction = schedule_of(scheduler), prediction_of(scheduler)

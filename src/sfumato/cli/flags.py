@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfumato.a1111 import SAMPLERS
+from sfumato.cli.codes import add_code_flags
 from sfumato.cli.models import Model, find
 from sfumato.cli.parser import UsageError
 from sfumato.cli.progress import say
@@ -65,6 +66,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     add_steering_flags(parser)
     add_word_flags(parser)
     add_memory_flags(parser)
+    add_code_flags(parser)
 
 
 def add_steering_flags(parser: argparse.ArgumentParser) -> None:
@@ -220,6 +222,9 @@ def recipe_of(options: argparse.Namespace, sources: Sources) -> Recipe:
         region_share=options.region_share,
         excite=tuple(options.excite or ()),
         recall=recall,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
         like=None if like is None else sources.add(like),
         **followed,
     )

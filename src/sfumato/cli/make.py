@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sfumato.cli.codes import draw
 from sfumato.cli.edits import edits_of
 from sfumato.cli.progress import Advance
 from sfumato.cli.recall import with_neighbours
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from sfumato.attention.maps import MapRecorder
     from sfumato.checkpoints.parts import Parts
+    from sfumato.checkpoints.rarm import RarmParts
     from sfumato.core.sample import Record
     from sfumato.encoders.text import EncodedText, TextEncoder
     from sfumato.flows.invert import Inverted
@@ -62,7 +64,11 @@ class _Run:
 
 
 def make(
-    parts: Parts, batch: Sequence[Recipe], sources: Sources, advance: Advance, seen: MapRecorder | None = None
+    parts: Parts | RarmParts,
+    batch: Sequence[Recipe],
+    sources: Sources,
+    advance: Advance,
+    seen: MapRecorder | None = None,
 ) -> Tensor:
     """Pictures (B, 3, H, W) in [-1, 1] of recipes that differ in prompt, seed, guidance and share only.
 
@@ -70,13 +76,18 @@ def make(
         parts: of the model.
         batch: B recipes with a size.
         sources: has the files and models that they name.
-        advance: told of each step.
+        advance: told of each step, or of each code.
         seen: gets the attention maps, after all that edits them.
 
     Raises:
         UsageError: the model lacks a part that a setting needs, or settings that do not fit together.
         ValueError: a setting that the model cannot follow.
     """
+
+    from sfumato.checkpoints.rarm import RarmParts
+
+    if isinstance(parts, RarmParts):
+        return draw(parts, batch, sources, advance)
 
     def watch(_: Record) -> None:
         advance()

@@ -51,6 +51,13 @@ class Model:
         return digest.hexdigest()[:16]
 
     @property
+    def draws_codes(self) -> bool:
+        """Whether it draws codes one after the other, in place of denoising."""
+        from sfumato.checkpoints.safety import read_json
+
+        return read_json(self.folder / _INDEX).get("_class_name") == "Rarm"
+
+    @property
     def size(self) -> int:
         """Bytes of all its files."""
         return sum(path.stat().st_size for path in self._files)

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.checkpoints.parts import Parts
+    from sfumato.checkpoints.rarm import RarmParts
     from sfumato.flows.retrieve import Fill
     from sfumato.flows.steering import Steering
     from sfumato.retrieval.memory import Memory
 
-__all__ = ["add_memory_flags", "recall_of", "recalled", "with_neighbours"]
+__all__ = ["add_memory_flags", "context_of", "recall_of", "recalled", "with_neighbours"]
 
 _OF_A_MEMORY = ("unconditional", "show_neighbours", "pool", "top_m", "uniform")
 
@@ -73,7 +74,7 @@ def recall_of(options: argparse.Namespace, sources: Sources) -> FromMemory | Non
     )
 
 
-def recalled(parts: Parts, batch: Sequence[Recipe], sources: Sources) -> list[Recipe]:
+def recalled(parts: Parts | RarmParts, batch: Sequence[Recipe], sources: Sources) -> list[Recipe]:
     """Recipes with the names of the entries that are in their contexts; those that have them stay as they are.
 
     Args:
@@ -117,11 +118,9 @@ def with_neighbours(parts: Parts, batch: Sequence[Recipe], sources: Sources, ste
     from sfumato.flows.prompts import Neighbours
     from sfumato.flows.steering import Concept
 
-    batch = recalled(parts, batch, sources)
-    asked, words = batch[0].recall, _has_words(parts, batch)
-    if asked is None or (asked.mode == "query" and asked.query is None and words):
+    vectors, asked, words = context_of(parts, batch, sources), batch[0].recall, _has_words(parts, batch)
+    if asked is None or vectors is None:
         return steer
-    vectors = _context(batch, asked, sources, words)
     if asked.mode != "and":
         stay = words and (asked.mode == "both" or asked.query is not None)
         return replace(steer, neighbours=Neighbours(vectors, stay, asked.null == "zero"))
@@ -130,7 +129,26 @@ def with_neighbours(parts: Parts, batch: Sequence[Recipe], sources: Sources, ste
     return replace(steer, concepts=(Concept("", 1.0, Neighbours(vectors, words=False)), *steer.concepts))
 
 
-def _has_words(parts: Parts, batch: Sequence[Recipe]) -> bool:
+def context_of(parts: Parts | RarmParts, batch: Sequence[Recipe], sources: Sources) -> Tensor | None:
+    """The vectors (B, k, D) of the pictures in the contexts of B recipes; None if none are.
+
+    Args:
+        parts: of the model.
+        batch: recipes that differ in prompt, seed and guidance only.
+        sources: has the memory, and the encoder of queries.
+
+    Raises:
+        UsageError: as :func:`recalled`.
+        ValueError: as :func:`recalled`.
+    """
+    batch = recalled(parts, batch, sources)
+    asked, words = batch[0].recall, _has_words(parts, batch)
+    if asked is None or (asked.mode == "query" and asked.query is None and words):
+        return None
+    return _context(batch, asked, sources, words)
+
+
+def _has_words(parts: Parts | RarmParts, batch: Sequence[Recipe]) -> bool:
     """Whether the model reads the prompts as words."""
     return not (parts.neighbours is not None and parts.neighbours.alone) and any(recipe.prompt for recipe in batch)
 

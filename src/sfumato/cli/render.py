@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sfumato.cli.codes import check_denoiser, load_codes
 from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered, slug
 from sfumato.cli.make import make, steps_of
 from sfumato.cli.models import Model
+from sfumato.cli.parser import UsageError
 from sfumato.cli.progress import bar, emit, say
 from sfumato.cli.recall import recalled
 from sfumato.cli.sources import Sources
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from sfumato.attention.maps import MapRecorder
     from sfumato.checkpoints.parts import Parts
+    from sfumato.checkpoints.rarm import RarmParts
 
 __all__ = ["Job", "completed", "load_parts", "render"]
 
@@ -72,24 +75,27 @@ def render(recipes: Sequence[Recipe], job: Job, sources: Sources) -> list[Path]:
 
     Raises:
         OutputError: the folder cannot be written.
+        UsageError: a setting that this kind of model does not know.
         CheckpointError: the model cannot be loaded.
         ValueError: the model cannot follow a setting.
         KeyboardInterrupt: on Ctrl-C; the message counts the finished pictures, which are whole.
     """
+    from sfumato.checkpoints.rarm import RarmParts
+
     prepare_folder(job.folder)
-    parts = load_parts(job.model, recipes[0], job.max_rows)
+    parts = _load_codes(job, recipes[0]) if job.model.draws_codes else load_parts(job.model, recipes[0], job.max_rows)
     recipes = [completed(recipe, parts, job.model) for recipe in recipes]
     batches = _batches(recipes, job.batch)
     writer = _Writer(job)
     images: list[Tensor] = []
     try:
-        with bar(steps_of(recipes[0]) * len(batches), "making pictures", "step", quiet=job.quiet) as advance:
+        with bar(_steps(parts, recipes[0]) * len(batches), "making pictures", "step", quiet=job.quiet) as advance:
             for asked in batches:
                 begun, batch = time.perf_counter(), recalled(parts, asked, sources)
                 seen = _recorder() if job.attention else None
                 made = make(parts, batch, sources, advance, seen)
                 writer.write(made, batch, time.perf_counter() - begun)
-                if seen is not None:
+                if seen is not None and not isinstance(parts, RarmParts):
                     writer.write_attention(made, batch, seen, parts)
                 if job.neighbours:
                     writer.write_neighbours(made, batch, sources)
@@ -186,16 +192,33 @@ def load_parts(model: Model, recipe: Recipe, max_rows: int | None) -> Parts:
     """Load a model in the recipe's dtype, after setting its number of threads.
 
     Raises:
+        UsageError: the recipe asks for what this kind of model does not do.
         CheckpointError: the model is broken, unsafe or of an unknown kind.
     """
     import torch
 
     import sfumato
 
+    check_denoiser(recipe)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     parts = sfumato.load(model.folder, dtype=getattr(torch, recipe.dtype))
     return replace(parts, model=replace(parts.model, max_rows=max_rows))
+
+
+def _load_codes(job: Job, recipe: Recipe) -> RarmParts:
+    if job.attention or job.max_rows is not None:
+        raise UsageError(
+            f"the model '{job.model.name}' draws codes and reads no words; leave out --show-attention and --max-rows"
+        )
+    return load_codes(job.model, recipe)
+
+
+def _steps(parts: Parts | RarmParts, recipe: Recipe) -> int:
+    """Steps, or codes, of a picture."""
+    from sfumato.checkpoints.rarm import RarmParts
+
+    return parts.rarm.length if isinstance(parts, RarmParts) else steps_of(recipe)
 
 
 def _batches(recipes: Sequence[Recipe], size: int) -> list[list[Recipe]]:
@@ -203,7 +226,7 @@ def _batches(recipes: Sequence[Recipe], size: int) -> list[list[Recipe]]:
     return [[replace(recipe, batch=len(part)) for recipe in part] for part in parts]
 
 
-def completed(recipe: Recipe, parts: Parts, model: Model) -> Recipe:
+def completed(recipe: Recipe, parts: Parts | RarmParts, model: Model) -> Recipe:
     """A recipe with the model's name and fingerprint, its size if none was asked for, and our version."""
     import sfumato
 

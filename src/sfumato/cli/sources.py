@@ -234,7 +234,8 @@ class Sources:
         """
         from sfumato.checkpoints.joint import load_joint
 
-        return load_joint(self.model.folder)
+        own = self.model.folder / "encoder"
+        return load_joint(own if own.is_dir() else self.model.folder)
 
     @cached_property
     def training_vectors(self) -> Tensor:

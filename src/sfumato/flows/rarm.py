@@ -13,7 +13,7 @@ Forwards per step: 1 a code, of twice the pictures with guidance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,64 +68,84 @@ class Drawing:
 
 
 def rarm(
-    parts: RarmParts, context: Tensor, *, seeds: Sequence[int], guidance: float = 1.0, drawing: Drawing | None = None
+    parts: RarmParts,
+    vectors: Tensor,
+    *,
+    seeds: Sequence[int],
+    guidance: float | Sequence[float] = 1.0,
+    drawing: Drawing | None = None,
+    watch: Callable[[], None] | None = None,
 ) -> Tensor:
     """Make pictures under the vectors of others.
 
     Args:
-        parts: network and codec.
-        context: C (B or 1, k, D), vectors of k >= 1 pictures or texts as the network takes them in, which its folder's
-            neighbours.json says (``checkpoints.neighbours``); k need not be that of the training.
-        seeds: B seeds, one a picture; picture i depends on C of i and seed i alone, to rounding.
-        guidance: scale; 1: none, above 1: more like C, 0: C is not heard.
+        parts: network, codec, and how vectors become C.
+        vectors: (B or 1, k, D) embeddings of k >= 1 pictures or texts, as their encoder gave them; k need not be that
+            of the training.
+        seeds: B seeds, one a picture; picture i depends on its vectors and its seed alone, to rounding.
+        guidance: scale, one for all or one a picture; 1: none, above 1: more like C, 0: C is not heard.
         drawing: how a code is drawn; None: from the whole distribution.
+        watch: called after each code.
 
     Returns:
         pictures (B, 3, H, W), float32, in [-1, 1].
 
     Raises:
-        ValueError: another number of contexts than of seeds, or of another width.
+        ValueError: another number of contexts or scales than of seeds, or vectors of another width.
     """
     with torch.no_grad():
-        return parts.codec.decode(draw_codes(parts.rarm, context, Noise(seeds), guidance, drawing or Drawing()))
+        context, drawn = parts.neighbours(vectors), drawing or Drawing()
+        return parts.codec.decode(draw_codes(parts.rarm, context, Noise(seeds), guidance, drawn, watch))
 
 
-def draw_codes(network: Rarm, context: Tensor, noise: Noise, guidance: float, drawing: Drawing) -> Tensor:
+def draw_codes(
+    network: Rarm,
+    context: Tensor,
+    noise: Noise,
+    guidance: float | Sequence[float],
+    drawing: Drawing,
+    watch: Callable[[], None] | None = None,
+) -> Tensor:
     """Draw all codes of pictures.
 
     Args:
         network: gives the logits.
         context: C (B or 1, k, D).
         noise: one seed a picture.
-        guidance: scale; 1: none.
+        guidance: scale, one for all or one a picture; 1: none.
         drawing: how a code is drawn.
+        watch: called after each code.
 
     Returns:
         (B, length) int64 in [0, V), in the order of reading.
 
     Raises:
-        ValueError: another number of contexts than of seeds, or of another width.
+        ValueError: another number of contexts or scales than of seeds, or of another width.
     """
     count = len(noise.seeds)
     if context.ndim != 3 or len(context) not in (1, count):
         raise ValueError(f"{count} seeds need a context of shape ({count} or 1, k, D), got {tuple(context.shape)}")
+    scales = torch.as_tensor(guidance, dtype=torch.float32, device=network.device).reshape(-1, 1)
+    if len(scales) not in (1, count):
+        raise ValueError(f"there are {len(scales)} scales of guidance for {count} pictures; give one, or one a picture")
     told = context.to(network.device).expand(count, -1, -1)
-    branches = told if guidance == 1 else torch.cat([told, torch.zeros_like(told)])
+    branches = told if bool((scales == 1).all()) else torch.cat([told, torch.zeros_like(told)])
     repeats = len(branches) // count
     logits, cache = network.begin(branches)
-    codes = [drawing(_guided(logits, guidance), noise)]
-    while len(codes) < network.length:
+    codes: list[Tensor] = []
+    while True:
+        codes.append(drawing(_guided(logits, scales) if repeats == 2 else logits, noise))
+        if watch is not None:
+            watch()
+        if len(codes) == network.length:
+            return torch.stack(codes, 1)
         logits, cache = network.go_on(codes[-1].repeat(repeats), cache)
-        codes.append(drawing(_guided(logits, guidance), noise))
-    return torch.stack(codes, 1)
 
 
-def _guided(logits: Tensor, guidance: float) -> Tensor:
-    """l_0 + guidance * (l_C - l_0) of logits (2 B, V), those under C first; logits (B, V) as they are at scale 1."""
-    if guidance == 1:
-        return logits
+def _guided(logits: Tensor, scales: Tensor) -> Tensor:
+    """l_0 + w (l_C - l_0) of logits (2 B, V), those under C first, and scales w (B or 1, 1)."""
     told, null = logits.unflatten(0, (2, -1))
-    return null + guidance * (told - null)
+    return null + scales * (told - null)
 
 
 def _likeliest(logits: Tensor, top_k: int | None, top_p: float) -> Tensor:

@@ -40,9 +40,7 @@ class Config(MemoryFitConfig):
         ValueError: a number outside its range, at construction.
     """
 
-    output_dir: Path = flag(
-        Path("runs/rarm"), "folder of the run; the network, and what it samples with, in subfolders"
-    )
+    output_dir: Path = flag(Path("runs/rarm"), "folder of the run; the checkpoint is saved in its subfolder")
     max_train_steps: int = flag(20000, "optimiser steps in all")
     learning_rate: float = flag(5e-4, "highest learning rate")
     lr_warmup_steps: int = flag(300, "steps of linear rise to the highest learning rate")
@@ -105,12 +103,12 @@ def measure(network: Rarm, codes: Tensor, context: Tensor, batch: int = 64) -> d
 
 
 def main(config: Config) -> None:
-    """Train, and save the network as ``output_dir/rarm`` with its model card, and beside it what it samples with."""
+    """Train, and save the whole checkpoint as ``output_dir/rarm-STEPS`` with its model card."""
     import torch
 
     from sfumato.checkpoints.joint import load_joint
-    from sfumato.checkpoints.neighbours import save_neighbour_tokens, save_training_vectors
-    from sfumato.checkpoints.rarm import RarmParts
+    from sfumato.checkpoints.neighbours import save_training_vectors
+    from sfumato.checkpoints.rarm import RarmParts, save_rarm
     from sfumato.core.sheet import grid
     from sfumato.encoders.joint import embedded_tokens
     from sfumato.flows.rarm import rarm
@@ -131,7 +129,7 @@ def main(config: Config) -> None:
     data = prepare_retrieved(scenes, codec.encode, encoder, memory, digest=facts, stored=stored, folder=folder)
     codes, tokens = data.learned, replace(embedded_tokens(encoder.width), alone=True)
     learned, held_out = torch.arange(config.scenes).tensor_split([config.scenes - config.held_out])
-    context = tokens(data.context(held_out, config.neighbours))
+    vectors = data.context(held_out, config.neighbours)
     order = Order(len(learned), config.train_batch_size, config.seed)
     torch.manual_seed(config.seed)
     network = build(config, codec, encoder.width)
@@ -142,29 +140,26 @@ def main(config: Config) -> None:
 
     def look(module: Any) -> Image.Image:
         """Held-out pictures as their codes show them, and below each what its neighbours alone lead to."""
-        parts, seeds = RarmParts(module, codec), range(len(held_out[:_LOOK]))
+        parts, seeds = RarmParts(module, codec, tokens), range(len(held_out[:_LOOK]))
         scales = (1.0, 2.0) if config.neighbours else (1.0,)
-        drawn = [rarm(parts, context[:_LOOK], seeds=seeds, guidance=scale) for scale in scales]
+        drawn = [rarm(parts, vectors[:_LOOK], seeds=seeds, guidance=scale) for scale in scales]
         return grid(torch.cat([codec.decode(codes[held_out[:_LOOK]]), *drawn]), columns=len(seeds))
 
     report = fit(network, loss, order.indices, config, sample=look)
-    network.save_pretrained(folder / "rarm", max_shard_size="14MB")
-    _keep_parts(config)
-    save_neighbour_tokens(folder, tokens)
-    save_training_vectors(folder, data.vectors[learned])
-    write_card(folder / "rarm", "rarm", config, report, measure(network, codes[held_out], context), data=data.key)
+    target = folder / f"rarm-{report.steps:08d}"
+    save_rarm(RarmParts(network, codec, tokens), target)
+    _keep_encoder(config, target / "encoder")
+    save_training_vectors(target, data.vectors[learned])
+    write_card(target, "rarm", config, report, measure(network, codes[held_out], tokens(vectors)), data=data.key)
 
 
-def _keep_parts(config: Config) -> None:
-    """Put the codec into the run's folder as ``vq``, and as ``encoder`` what ``load_joint`` reads of the base."""
+def _keep_encoder(config: Config, target: Path) -> None:
+    """Put what ``load_joint`` reads of the base into a folder."""
     from sfumato.checkpoints.load import EMBEDDED
     from sfumato.checkpoints.safety import read_json
     from sfumato.train.embedded import keep_encoders
 
-    base, target = EMBEDDED.get(config.base, Path(config.base)), config.output_dir / "encoder"
-    vq = config.output_dir / "vq"
-    if vq.resolve() != config.vq.resolve():
-        shutil.copytree(config.vq, vq, dirs_exist_ok=True)
+    base = EMBEDDED.get(config.base, Path(config.base))
     if target.resolve() == base.resolve():
         return
     shutil.rmtree(target, ignore_errors=True)
