@@ -57,8 +57,8 @@ study: $(VENV)/.dev $(STUDY)/openmoji
 	  ln -sfn ../$$name/retrieval-00001000 $(STUDY)/models/$$name; \
 	done
 	@set -e; for name in k1 k2 k4 k8; do \
-	  $(BIN)/python benchmarks/memory_modes.py --model $(STUDY)/models/$$name --guidance 2 --other $(STUDY)/openmoji \
-	    --name memory_$$name --write; \
+	  $(BIN)/python benchmarks/memory_modes.py --model $(STUDY)/models/$$name --neighbours $${name#k} --guidance 2 \
+	    --other $(STUDY)/openmoji --name memory_$$name --write; \
 	done
 	$(BIN)/python benchmarks/memory_unconditional.py --model $(STUDY)/models/k4 \
 	  --without $(STUDY)/models/none $(STUDY)/models/wide --write

@@ -31,7 +31,8 @@ def draw(panel: Any, points: Sequence[Point], label: str, shift: float) -> None:
     """One line with its intervals; ``shift`` is a factor of x that keeps lines apart."""
     x = [place * shift for place, _ in points]
     y = [cell["value"] for _, cell in points]
-    errors = [[cell["value"] - cell["low"] for _, cell in points], [cell["high"] - cell["value"] for _, cell in points]]
+    below = [max(0.0, cell["value"] - cell["low"]) for _, cell in points]  # a low of 1e-19 is one of 0
+    errors = [below, [cell["high"] - cell["value"] for _, cell in points]]
     panel.errorbar(x, y, yerr=errors, marker="o", markersize=4, capsize=3, linewidth=1, label=label)
 
 
@@ -62,7 +63,7 @@ def study_of_k() -> None:
 
 
 def study_of_m() -> None:
-    """Distance, precision and recall by m, for both proposals; models without a memory as level lines."""
+    """Distance, precision and recall by m, for both proposals; level lines are models without a memory."""
     columns, rows = cells("memory_unconditional")
     figure, panels = plt.subplots(1, len(columns), figsize=(4 * len(columns), 3.6))
     shares = sorted({float(name.rpartition("= ")[2]) for name in rows if "m = " in name})
@@ -71,11 +72,13 @@ def study_of_m() -> None:
             named = {share: name for name in rows for share in shares if name.endswith(f": {proposal}, m = {share:g}")}
             points = [(share, cell) for share in shares if (cell := rows[named[share]][place])]
             draw(panel, points, proposal, 1 + 0.06 * number)
-        for style, name in zip(("--", ":", "-."), (each for each in rows if "m = " not in each), strict=False):
+        for style, name in zip((":", "-."), (each for each in rows if "no memory" in each), strict=True):
             cell = rows[name][place]
             assert cell is not None
             panel.axhline(cell["value"], linestyle=style, linewidth=1, color="grey", label=name)
-    finish(figure, panels, columns, "m, the share of the memory that is started from", shares)
+    real = [cell["value"] for cell in rows["real scenes"] if cell]
+    titles = [f"{column} (of real scenes {value:.2f})" for column, value in zip(columns, real, strict=True)]
+    finish(figure, panels, titles, "m, the share of the memory that is started from", shares)
     figure.savefig(RESULTS / "memory_m.png", dpi=110)
 
 

@@ -234,8 +234,8 @@ class Sources:
         """
         from sfumato.checkpoints.joint import load_joint
 
-        own = self.model.folder / "encoder"
-        return load_joint(own if own.is_dir() else self.model.folder)
+        folder = self.model.folder
+        return load_joint(folder / "encoder" if self.model.draws_codes else folder)
 
     @cached_property
     def training_vectors(self) -> Tensor:
