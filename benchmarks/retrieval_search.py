@@ -73,7 +73,7 @@ def add_index(folder: Path, kind: str, recall: float) -> Memory:
 
 
 def side_by_side(memory: Memory, batch: int, count: int, repeats: int) -> list[Interval | float]:
-    """Seconds a search of ours and of raw faiss, and their ratio."""
+    """Milliseconds a search of ours and of raw faiss, and their ratio."""
     assert memory.facts.index is not None
     raw = faiss.read_index(str(memory.folder / memory.facts.index.file), faiss.IO_FLAG_MMAP_IFC)
     queries = clustered(batch, memory.width, seed=10**9)
@@ -94,7 +94,7 @@ def side_by_side(memory: Memory, batch: int, count: int, repeats: int) -> list[I
 
     ours, theirs = often(lambda: memory.search(queries, count)), often(lambda: raw.search(units, count))
     seconds = interleaved(ours, theirs, repeats)
-    return compared(*(each / loops for each in seconds))
+    return compared(*(1000 * each / loops for each in seconds))
 
 
 def resident(folder: Path, batch: int, count: int) -> float:
@@ -114,7 +114,7 @@ def measured(folder: Path, kind: str, options: argparse.Namespace) -> dict[str, 
     assert facts is not None
     per_million = 1e6 / options.entries
     rows: dict[str, list[Cell]] = {
-        f"{kind}, {batch} at a time, seconds a batch": [*side_by_side(memory, batch, options.count, options.repeats)]
+        f"{kind}, {batch} at a time, milliseconds a batch": [*side_by_side(memory, batch, options.count, options.repeats)]
         for batch in options.batches
     }
     words = ["--resident", str(folder), "--count", str(options.count), "--batches", str(max(options.batches))]
