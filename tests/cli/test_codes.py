@@ -114,5 +114,7 @@ def test_other_commands_and_models_say_so(
     assert told.code == 2 and "draws codes and denoises nothing" in told.err
     told = sfumato("grid", "a hat", "--x", "steps=1,2", "--model", twin, "-o", tmp_path)
     assert told.code == 1 and "draws codes and denoises nothing" in told.err
-    told = generate("a hat", "--top-k", 3)
-    assert told.code == 2 and "--top-k is for a model of `sfumato train rarm`" in told.err
+    for told in (generate("a hat", "--top-k", 3), sfumato("evaluate", "--top-k", 3, "-o", tmp_path)):
+        assert told.code == 2 and "--top-k is for a model of `sfumato train rarm`" in told.err
+    told = sfumato("evaluate", "--model", twin, "--cache", "sample", "-o", tmp_path)
+    assert told.code == 1 and "draws codes and denoises nothing" in told.err

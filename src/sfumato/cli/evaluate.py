@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sfumato.cli.codes import check_denoiser
 from sfumato.cli.files import prepare_folder
 from sfumato.cli.flags import add_machine_flags, add_sampling_flags, recipe_of
 from sfumato.cli.make import asked_of, followed
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     model = find(options.model)
     sources = Sources(model)
     recipe = recipe_of(options, sources)
+    check_denoiser(recipe)
     if len(options.guidance) > 1:
         raise UsageError("--guidance of an evaluation is one scale")
     if options.show_parse:

@@ -57,7 +57,9 @@ def wilson(successes: int, count: int, *, confidence: float = 0.95) -> Interval:
     reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
     low, high = (centre - reach) / scale, (centre + reach) / scale
-    return Interval(share, 0.0 if successes == 0 else low, 1.0 if successes == count else high, count)  # not by rounding
+    return Interval(
+        share, 0.0 if successes == 0 else low, 1.0 if successes == count else high, count
+    )  # not by rounding
 
 
 def bootstrap(
