@@ -114,7 +114,9 @@ def measured(folder: Path, kind: str, options: argparse.Namespace) -> dict[str, 
     assert facts is not None
     per_million = 1e6 / options.entries
     rows: dict[str, list[Cell]] = {
-        f"{kind}, {batch} at a time, milliseconds a batch": [*side_by_side(memory, batch, options.count, options.repeats)]
+        f"{kind}, {batch} at a time, milliseconds a batch": [
+            *side_by_side(memory, batch, options.count, options.repeats)
+        ]
         for batch in options.batches
     }
     words = ["--resident", str(folder), "--count", str(options.count), "--batches", str(max(options.batches))]

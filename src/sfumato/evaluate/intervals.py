@@ -56,10 +56,9 @@ def wilson(successes: int, count: int, *, confidence: float = 0.95) -> Interval:
     centre = share + z * z / (2 * count)
     reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
-    low, high = (centre - reach) / scale, (centre + reach) / scale
-    return Interval(
-        share, 0.0 if successes == 0 else low, 1.0 if successes == count else high, count
-    )  # not by rounding
+    low = 0.0 if successes == 0 else (centre - reach) / scale  # the formula gives 0 and 1 to rounding only
+    high = 1.0 if successes == count else (centre + reach) / scale
+    return Interval(share, low, high, count)
 
 
 def bootstrap(
