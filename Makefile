@@ -39,6 +39,7 @@ docs: $(VENV)/.docs
 
 results: $(VENV)/.dev $(STUDY)/openmoji bench
 	$(BIN)/sfumato evaluate --output docs/results --card
+	$(BIN)/python benchmarks/details.py --write
 	$(BIN)/python benchmarks/steering.py --write
 	$(BIN)/python benchmarks/edits_cost.py --write
 	$(BIN)/python benchmarks/binding.py $(if $(CC500),--cc500 $(CC500)) --write

@@ -13,12 +13,12 @@ from sfumato.checkpoints.load import load_guide, load_pictures
 from sfumato.core.schedules import CosineSchedule
 from sfumato.encoders.image import sentences
 from sfumato.networks.guide import Reading
-from sfumato.recipes import codec, denoiser, guide, pictures_words
+from sfumato.recipes import codec, decoder, denoiser, guide, pictures_words
 from sfumato.recipes.pictures_words import contrastive_loss, prepare_captioned, retrieval_at
 from sfumato.train.card import add_scores
 from sfumato.train.labelled import UNKNOWN, LabelledSet, word_lists
 from sfumato.train.locked import Locked, locked_codec, locked_pictures, locked_text
-from sfumato.train.scenes import Labels, SceneSet, render
+from sfumato.train.scenes import Labels, SceneSet, render, to_images
 from sfumato.world.colours import WORDS
 from sfumato.world.scene import SceneConfig
 from sfumato.world.sources import open_world
@@ -158,6 +158,36 @@ def test_a_denoiser_goes_on_from_the_weights_of_another(base: Path, tmp_path: Pa
     assert all(torch.equal(weights[name], others[name]) for name in weights)
     with pytest.raises(ValueError, match="not one of width 40"):
         denoiser.main(replace(still, width=40))
+
+
+def test_the_decoder_learns_and_leaves_the_latents_as_they_were(base: Path, tmp_path: Path):
+    denoiser.main(replace(denoiser_config(base, tmp_path / "first"), max_train_steps=1))
+    first = tmp_path / "first" / "emoji-00000001"
+    settings = decoder.Config(
+        output_dir=tmp_path / "run",
+        initial=str(first),
+        max_train_steps=12,
+        scenes=24,
+        world="sample",
+        counts=0.2,
+        walked=2,
+        ema_decay=0.5,
+        **QUICK,
+    )
+    decoder.main(replace(settings, max_train_steps=6))
+    prepared = sorted((tmp_path / "run").glob("redrawn-*"))
+    decoder.main(replace(settings, resume_from_checkpoint="latest"))
+    assert sorted((tmp_path / "run").glob("redrawn-*")) == prepared and len(prepared) == 2
+    assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0]
+    trained, former = locked_codec(tmp_path / "run" / "vae"), locked_codec(first / "vae")
+    images = to_images(render(open_world("sample"), 1, 8, SceneConfig()).pictures)
+    z = former.encode(images)
+    assert torch.equal(trained.encode(images), z)
+    assert (trained.decode(z) - images).square().mean() < (former.decode(z) - images).square().mean()
+    card = json.loads((tmp_path / "run" / "vae" / "training.json").read_text())
+    assert "sfumato train decoder" in card["command"] and len(card["scores"]) == 2
+    with pytest.raises(ValueError, match="redrawn_share"):
+        replace(settings, redrawn_share=1.5)
 
 
 def test_the_prepared_set_is_computed_once_and_again_when_a_part_changes(base: Path, tmp_path: Path):
