@@ -54,7 +54,7 @@ def test_the_commands_are_listed(sfumato: Typed) -> None:
         ([], "something is missing: COMMAND"),
         (["generat", "x"], "no command 'generat'; did you mean 'generate'?"),
         (["world", "shwo"], "no command 'shwo'; did you mean 'show'?"),
-        (["train", "codek"], "no command 'codek'; did you mean 'codec'?"),
+        (["train", "codek"], "no command 'codek'; did you mean 'codec' or 'decoder'?"),
         (["--verson"], "no flag --verson; did you mean '--version'?"),
         (["generate"], "something is missing: PROMPT"),
         (["generate", "x", "--guidence", "3"], "no flag --guidence; did you mean '--guidance'"),
