@@ -18,6 +18,7 @@ import sfumato
 from sfumato.checkpoints.parts import Parts
 from sfumato.core.path import suffix
 from sfumato.core.sheet import table
+from sfumato.evaluate.intervals import Interval
 from sfumato.evaluate.judge import Judge
 from sfumato.evaluate.report import Report, to_markdown, write_report
 from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
@@ -57,7 +58,7 @@ def drawn_again(parts: Parts, images: Tensor, prompts: Sequence[EvaluationPrompt
     return torch.cat(made).float().clamp(-1, 1)
 
 
-def judged(images: Tensor, real: Tensor, prompts: Sequence[EvaluationPrompt], judge: Judge) -> list[object]:
+def judged(images: Tensor, real: Tensor, prompts: Sequence[EvaluationPrompt], judge: Judge) -> list[Interval | float]:
     """The cells of a row: what is right, and the PSNR to the real scenes."""
     found = shares(judge_pictures(images, prompts, judge))
     return [*(found[name] for name in _COLUMNS), psnr(images, real)]
@@ -76,7 +77,7 @@ def main() -> None:
     prompts = prompts_of(world, options.count)
     real = real_pictures(world, prompts)
     path = sampler_of(parts, Walk()).path
-    rows: dict[str, list[object]] = {}
+    rows: dict[str, list[Interval | float]] = {}
     shown: list[Tensor] = []
     places = slice(options.count, options.count + _SHOWN)
     for strength in (0.0, *_STRENGTHS):

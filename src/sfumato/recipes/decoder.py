@@ -2,10 +2,10 @@
 
 loss = mean |x - D(z')| + mse_weight * mean (x - D(z'))^2 + coarse_weight * mean |P(x - D(z'))|,  P = means of 8 x 8,
 
-with z' the latents of x for a share of the pictures, and for the others these noised in part and drawn again after the
-caption. A decoder that has met latents of the encoder only takes the small errors of a denoiser for details; this one
-learns what they stand for. The encoder is locked, so the latents stay what they were, and all that was trained on them
-goes on to fit.
+where D clips to [-1, 1] as decoding does, and z' are the latents of x for a share of the pictures, and for the others
+these noised in part and drawn again after the caption. A decoder that has met latents of the encoder only takes the
+small errors of a denoiser for details; this one learns what they stand for. The encoder is locked, so the latents
+stay what they were, and all that was trained on them goes on to fit.
 
 Papers: Diffusion Transformers with Representation Autoencoders (Zheng et al., 2025), arXiv:2510.11690, and Improving
     Reconstruction of Representation Autoencoder (Liu et al., 2026), arXiv:2602.08620, which train decoders on noised
