@@ -8,8 +8,6 @@ and a resumed run is bit for bit the run that was never stopped.
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -27,17 +25,22 @@ from tqdm import tqdm
 
 from sfumato.core.noise import Noise
 from sfumato.train import checkpoint
+from sfumato.train.compiled import compiled, difference
 from sfumato.train.config import FitConfig
 from sfumato.train.ema import Ema
-from sfumato.train.log import RunLog
+from sfumato.train.log import Means, RunLog
 from sfumato.train.optimizer import optimizers, restore
 from sfumato.train.order import batch_seeds
+from sfumato.train.stop import Stop
 
 __all__ = ["BatchAt", "FitReport", "LossOfBatch", "Sample", "fit", "learning_rate"]
 
 BatchAt = Callable[[int], Any]
 LossOfBatch = Callable[[nn.Module, Any, Noise], Mapping[str, Tensor]]
 Sample = Callable[[nn.Module], Image.Image]
+
+_APART = 0.1
+"""How far a compiled module's gradients may be from its own, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -91,21 +94,23 @@ def fit(
     Raises:
         FileExistsError: the output folder holds a run, and ``resume_from_checkpoint`` does not say to go on with it.
         FileNotFoundError: ``resume_from_checkpoint`` names nothing that can be resumed.
-        ValueError: that checkpoint was made by another optimiser.
+        ValueError: that checkpoint was made by another optimiser, or the compiled module has other gradients.
         FloatingPointError: the loss is not finite; the last checkpoint stays.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step under way is done and a checkpoint is written.
     """
     source = _source(config)
-    run = _Run(module, config)
+    run = _Run(module, config, loss_of_batch, batch_at)
     start = 0 if source is None else run.resume(source)
+    if config.compile and start < config.max_train_steps:
+        run.compile()
     log = RunLog(config.output_dir, tensorboard=config.report_to == "tensorboard")
     log.entry(start, {"event": "start" if source is None else f"resume from {source.name}"})
     bar = tqdm(total=config.max_train_steps, initial=start, unit="step", disable=None, dynamic_ncols=True)
-    begun, means, loss = time.perf_counter(), _Means(), math.nan
+    begun, means, loss = time.perf_counter(), Means(), math.nan
     try:
-        with _Stop() as stop:
+        with Stop() as stop:
             while run.done < config.max_train_steps and not stop.asked:
-                means.add(run.step(loss_of_batch, batch_at))
+                means.add(run.step())
                 bar.update()
                 if run.due(config.logging_steps):
                     values = means.take()
@@ -130,28 +135,57 @@ def fit(
 class _Run:
     """What moves in one call of fit: weights, optimiser, average, and the number of steps that they hold."""
 
-    def __init__(self, module: nn.Module, config: FitConfig) -> None:
+    def __init__(self, module: nn.Module, config: FitConfig, loss_of_batch: LossOfBatch, batch_at: BatchAt) -> None:
         self.config = config
         self.module = module
+        self.loss_of_batch = loss_of_batch
+        self.batch_at = batch_at
         self.done = 0
         self.accelerator = Accelerator()
         self.weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
         module.to(self.accelerator.device)
         prepared, *self.optimizers = self.accelerator.prepare(module, *optimizers(module, config))
-        self.prepared: nn.Module = torch.compile(prepared) if config.compile else prepared  # pyright: ignore
+        self.plain: nn.Module = prepared
+        self.prepared = self.plain
         self.ema = Ema(module, config.ema_decay)
 
-    def step(self, loss_of_batch: LossOfBatch, batch_at: BatchAt) -> dict[str, float]:
+    def losses(self, module: nn.Module, part: int) -> Mapping[str, Tensor]:
+        """The named losses of a forward pass, the ``part``-th since the start of the run."""
+        number = part * self.accelerator.num_processes + self.accelerator.process_index
+        noise = Noise(batch_seeds(self.config.seed, number, self.config.train_batch_size))
+        device, half = self.accelerator.device.type, self.config.mixed_precision == "bf16"
+        with _plain_attention(device), torch.autocast(device, torch.bfloat16, enabled=half):
+            return self.loss_of_batch(module, self.batch_at(number), noise)
+
+    def compile(self) -> None:
+        """From here on compute by the compiled module."""
+        self.prepared = compiled(self.plain, self.accelerator.device.type)
+        self.check()
+
+    def check(self) -> None:
+        """See on the next batch that a compiled module has the gradients of the module itself."""
+        if self.prepared is self.plain:
+            return
+        self.module.train()
+        part = self.done * self.config.gradient_accumulation_steps
+
+        def loss_by(module: nn.Module) -> Callable[[], Tensor]:
+            return lambda: self.losses(module, part)["loss"]
+
+        apart = difference(self.weights, loss_by(self.plain), loss_by(self.prepared))
+        if not apart <= _APART:
+            raise ValueError(
+                f"compiled by torch {torch.__version__}, this network has other gradients than its own (apart by "
+                f"{apart:.2f} on a scale from 0 to 1) and would learn the wrong thing; train without --compile"
+            )
+
+    def step(self) -> dict[str, float]:
         """One optimiser step: the named losses of its last batch, the gradient's norm and the learning rate."""
         config, each = self.config, self.config.gradient_accumulation_steps
-        device, half = self.accelerator.device.type, config.mixed_precision == "bf16"
         named: Mapping[str, Tensor] = {}
         self.module.train()
         for part in range(self.done * each, (self.done + 1) * each):
-            number = part * self.accelerator.num_processes + self.accelerator.process_index
-            noise = Noise(batch_seeds(config.seed, number, config.train_batch_size))
-            with _plain_attention(device), torch.autocast(device, torch.bfloat16, enabled=half):
-                named = loss_of_batch(self.prepared, batch_at(number), noise)
+            named = self.losses(self.prepared, part)
             self.accelerator.backward(named["loss"] / each)
         norm: Any = self.accelerator.clip_grad_norm_(self.weights, config.max_grad_norm)
         values = {name: float(value.detach()) for name, value in named.items()}
@@ -184,6 +218,7 @@ class _Run:
 
     def save(self) -> None:
         """Write a checkpoint, unless this step has one."""
+        self.check()
         if not self.accelerator.is_main_process:
             return
         moments = {
@@ -233,49 +268,6 @@ class _Run:
 def _plain_attention(device: str) -> AbstractContextManager[Any]:
     """On a CPU, attention by matrix products: the fused kernel's backward pass takes several times as long there."""
     return sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
-
-
-class _Stop:
-    """Inside ``with``, the first Ctrl-C or SIGTERM only sets ``asked``, so that the step under way is finished."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
-class _Means:
-    """Means of named numbers since they were last taken."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._count = 0
-        self._since = time.perf_counter()
-
-    def add(self, values: Mapping[str, float]) -> None:
-        self._count += 1
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-
-    def take(self) -> dict[str, float]:
-        now = time.perf_counter()
-        means = {name: value / self._count for name, value in self._sums.items()}
-        means["steps_per_second"] = self._count / (now - self._since)
-        self._sums, self._count, self._since = {}, 0, now
-        return means
 
 
 def _source(config: FitConfig) -> Path | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["RunLog"]
+__all__ = ["Means", "RunLog"]
 
 
 class RunLog:
@@ -46,3 +46,26 @@ class RunLog:
         self._lines.close()
         if self._writer is not None:
             self._writer.close()
+
+
+class Means:
+    """Means of named numbers since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._since = time.perf_counter()
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """Count the values of one step in."""
+        self._count += 1
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def take(self) -> dict[str, float]:
+        """The means, and the steps a second; counting begins anew."""
+        now = time.perf_counter()
+        means = {name: value / self._count for name, value in self._sums.items()}
+        means["steps_per_second"] = self._count / (now - self._since)
+        self._sums, self._count, self._since = {}, 0, now
+        return means

@@ -1,0 +1,70 @@
+"""``torch.compile`` for training: what the loop runs in place of the module, once its gradients are seen to be right.
+
+A compiled network that loses a part of its gradients learns the wrong thing without a word. On a CPU, torch 2.13 makes
+such ones under bfloat16 autocast: fused with a copy, the gradient of an upsampling is read before it is summed. With
+weights in the contiguous layout the networks here are compiled rightly (and run faster, too); and whatever is compiled
+is compared with the module itself before it is trusted, and before each checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["compiled", "difference"]
+
+_compile: Any = torch.compile
+
+
+def compiled(module: nn.Module, device: str) -> nn.Module:
+    """The module under ``torch.compile``, sharing its weights.
+
+    Args:
+        module: what is trained.
+        device: type of the device it is on; on a "cpu" its weights are put into the contiguous layout.
+
+    Raises:
+        ValueError: on a CPU, where there is no C++ compiler.
+    """
+    if device != "cpu":
+        return _compile(module)
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise ValueError(f"--compile needs a C++ compiler, and there is no {compiler}; install it, or train without")
+    contiguous: nn.Module = module.to(memory_format=torch.contiguous_format)  # pyright: ignore
+    return _compile(contiguous, options={"layout_optimization": False})
+
+
+def difference(weights: Iterable[nn.Parameter], one: Callable[[], Tensor], other: Callable[[], Tensor]) -> float:
+    """How far apart the gradients of two losses are: the mean over the weights of ``|g1 - g2| / (|g1| + |g2|)``.
+
+    Args:
+        weights: parameters without gradients, as they are left again.
+        one: gives the loss () that the g1 are the gradients of.
+        other: gives that of the g2.
+
+    Returns:
+        In [0, 1]; a weight whose gradient is lost counts as 1, and one that has none as 0.
+    """
+    held = list(weights)
+    apart = [float(_apart(g1, g2)) for g1, g2 in zip(_gradients(held, one), _gradients(held, other), strict=True)]
+    return sum(apart) / max(1, len(apart))
+
+
+def _gradients(weights: list[nn.Parameter], loss: Callable[[], Tensor]) -> list[Tensor]:
+    loss().backward()
+    found = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+    for weight in weights:
+        weight.grad = None
+    return found
+
+
+def _apart(g1: Tensor, g2: Tensor) -> Tensor:
+    lengths = g1.norm() + g2.norm()
+    return (g1 - g2).norm() / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)
