@@ -29,8 +29,8 @@ class Recipe:
         negative: what it is guided away from.
         model: name of an installed model, or of the folder it was loaded from; never a path.
         fingerprint: hexadecimal digits that tell one model from another; "" if unknown.
-        steps: in [1, 1000].
-        scheduler: a short name or the name of a diffusers class.
+        steps: in [1, 65536]; of a model that draws codes, their number.
+        scheduler: a short name or the name of a diffusers class; "codes" if the model draws codes.
         guidance: scale in [0, 1000]; 1 is no guidance.
         guidance_interval: shares of the path between which guidance acts, 0 <= low < high <= 1.
         rescale: share of the guided estimate's rescaling, in [0, 1].
@@ -205,7 +205,7 @@ _RULES: Mapping[str, Rule] = {
     "negative": _PROMPT,
     "model": NAME,
     "fingerprint": HEXADECIMAL,
-    "steps": whole(1, 1000),
+    "steps": whole(1, 65_536),
     "scheduler": text(80),
     "guidance": _SCALE,
     "guidance_interval": (_is_interval, "two numbers with 0 <= low < high <= 1"),

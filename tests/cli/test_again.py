@@ -104,7 +104,7 @@ def test_what_is_no_picture_or_has_no_recipe(sfumato: Typed, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"steps": 10**9}, "steps must be a whole number from 1 to 1000"),
+        ({"steps": 10**9}, "steps must be a whole number from 1 to 65536"),
         ({"seed": "7"}, "seed must be a whole number"),
         ({"__class__": "os.system"}, "unknown field in its recipe: '__class__'"),
         ({"format": 99}, "format 99, this version of sfumato reads format 1"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sfumato.checkpoints.neighbours import save_training_vectors
 from sfumato.checkpoints.rarm import RarmParts, save_rarm
@@ -58,12 +60,31 @@ def test_a_prompt_is_drawn_and_drawn_again(sfumato: Typed, ask: Typed, twin: Pat
     picture = tmp_path / "a-red-hat-0000.png"
     made = recipe_of(picture)
     assert made.size == (16, 16) and (made.temperature, made.top_k, made.top_p) == (0.9, 9, 0.95)
+    assert (made.scheduler, made.steps) == ("codes", 16)
     found = made.recall.found if made.recall else ()
     assert len(found) == {"text": 0, "neighbours": 2, "both": 1}[mode]
     assert (tmp_path / "a-red-hat-0000-neighbours-0000.png").is_file() == (mode != "text")
     again = sfumato("again", picture, "--model", twin, "-o", tmp_path)
     assert again.code == 0, again.err
     assert (tmp_path / "a-red-hat-0001.png").read_bytes() == picture.read_bytes()
+
+
+def test_its_pictures_are_not_drawn_again_by_a_denoiser(sfumato: Typed, ask: Typed, tmp_path: Path) -> None:
+    assert ask("a hat").code == 0
+    told = sfumato("again", tmp_path / "a-hat-0000.png", "-o", tmp_path, "--model", "emoji")
+    assert told.code == 2 and "was drawn code by code; give a model of `sfumato train rarm` by --model" in told.err
+
+
+def test_more_steps_than_levels_are_for_codes_alone(generate: Typed, sfumato: Typed, sd1: Path, tmp_path: Path) -> None:
+    assert generate("a hat").code == 0
+    (made,) = tmp_path.rglob("a-hat-0000.png")
+    with Image.open(made) as picture:
+        recipe = json.loads(picture.info["sfumato"])
+    info = PngInfo()
+    info.add_text("sfumato", json.dumps({**recipe, "steps": 5000}))
+    Image.new("RGB", (16, 16)).save(tmp_path / "long.png", pnginfo=info)
+    told = sfumato("again", tmp_path / "long.png", "-o", tmp_path, "--model", sd1)
+    assert told.code == 2 and "a recipe of 5000 steps is not followed; at most 1000 are" in told.err
 
 
 def test_a_picture_or_nobody_may_ask(ask: Typed, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from sfumato.cli.models import Model
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from sfumato.checkpoints.rarm import RarmParts
 
-__all__ = ["add_code_flags", "check_denoiser", "draw", "load_codes"]
+__all__ = ["add_code_flags", "check_denoiser", "draw", "load_codes", "told"]
 
+_SCHEDULER = "codes"
+_MOST_STEPS = 1000
 _CODES = ("temperature", "top_k", "top_p")
 _FOLLOWED = {
     *("prompt", "seed", "model", "fingerprint", "guidance", "width", "height", "dtype", "batch", "threads", "version"),
@@ -50,6 +52,8 @@ def load_codes(model: Model, recipe: Recipe) -> RarmParts:
 
     from sfumato.checkpoints.rarm import load_rarm
 
+    if recipe.scheduler == _SCHEDULER:
+        recipe = replace(recipe, scheduler=Recipe.scheduler, steps=Recipe.steps)
     for name in sorted(_changed(recipe) - _FOLLOWED):
         what = f"sfumato {recipe.task}" if name == "task" else f"--{_FLAGS.get(name, name.replace('_', '-'))}"
         raise UsageError(f"the model '{model.name}' draws codes and denoises nothing, so {what} means nothing to it")
@@ -64,12 +68,21 @@ def load_codes(model: Model, recipe: Recipe) -> RarmParts:
     return parts
 
 
+def told(recipe: Recipe, parts: RarmParts) -> Recipe:
+    """A recipe that says how its picture is drawn: the scheduler "codes", and as many steps as there are codes."""
+    return replace(recipe, scheduler=_SCHEDULER, steps=parts.rarm.length)
+
+
 def check_denoiser(recipe: Recipe) -> None:
-    """See that a recipe asks nothing of codes.
+    """See that a recipe is one that a denoiser can follow.
 
     Raises:
-        UsageError: it does.
+        UsageError: it asks for codes, or for more than 1000 steps.
     """
+    if recipe.scheduler == _SCHEDULER:
+        raise UsageError("the picture was drawn code by code; give a model of `sfumato train rarm` by --model")
+    if recipe.steps > _MOST_STEPS:
+        raise UsageError(f"a recipe of {recipe.steps} steps is not followed; at most {_MOST_STEPS} are")
     for name in sorted(_changed(recipe).intersection(_CODES)):
         raise UsageError(f"--{name.replace('_', '-')} is for a model of `sfumato train rarm`, which draws codes")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfumato.cli.codes import check_denoiser, load_codes
+from sfumato.cli.codes import check_denoiser, load_codes, told
 from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered, slug
 from sfumato.cli.make import make, steps_of
 from sfumato.cli.models import Model
@@ -227,12 +227,13 @@ def _batches(recipes: Sequence[Recipe], size: int) -> list[list[Recipe]]:
 
 
 def completed(recipe: Recipe, parts: Parts | RarmParts, model: Model) -> Recipe:
-    """A recipe with the model's name and fingerprint, its size if none was asked for, and our version."""
+    """A recipe with the model's name and fingerprint, its size if none was asked for, how it draws, and our version."""
     import sfumato
+    from sfumato.checkpoints.rarm import RarmParts
 
     height, width = parts.size
     return replace(
-        recipe,
+        told(recipe, parts) if isinstance(parts, RarmParts) else recipe,
         model=model.name,
         fingerprint=model.fingerprint,
         height=recipe.height or height,
