@@ -3,7 +3,8 @@
 Four sets of prompts: pairs of the emoji world that training shows together, pairs that it never does, pairs of which it
 never shows either thing in its colour, and prompts of CC-500 whose things the world has. Half of each but the third are
 the other half with its colours exchanged (as ABC-6K's pairs are made).
-The judge knows real drawings only. Intervals are bootstraps over prompts, whose pictures count together.
+The judge knows real drawings only. Intervals are bootstraps over prompts, whose pictures count together; a prompt is
+drawn together with the one of exchanged colours, which names the same things.
 """
 
 from __future__ import annotations
@@ -227,13 +228,14 @@ def _cells(
     found: Mapping[str, Tensor], pairs: Sequence[ColouredPair], plain: Mapping[str, Tensor] | None = None
 ) -> list[Interval | None]:
     """The findings with intervals over prompts; ``_COMPARED``; and how much more often both than plain."""
-    both = found["both"]
+    both, same = found["both"], torch.arange(len(pairs))
     halves: list[Interval | None] = [None, None]
     if exchanged := exchanged_prompts(pairs):
-        first, second = both[torch.tensor(exchanged)].unbind(1)
-        halves = [bootstrap_mean(second), bootstrap_mean(second - first)]
-    more = None if plain is None or plain is found else bootstrap_mean(both - plain["both"])
-    return [*(bootstrap_mean(found[name]) for name in _COLUMNS), *halves, more]
+        one, other = torch.tensor(exchanged).unbind(1)
+        same[other] = one
+        halves = [bootstrap_mean(both[other]), bootstrap_mean(both[other] - both[one])]
+    more = None if plain is None or plain is found else bootstrap_mean(both - plain["both"], clusters=same)
+    return [*(bootstrap_mean(found[name], clusters=same) for name in _COLUMNS), *halves, more]
 
 
 def _by_prompt(found: Sequence[Bound], name: str, seeds: int) -> Tensor:
@@ -289,7 +291,7 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
         rows=rows,
         notes=(
             f"{len(pairs)} prompts, {bench.seeds} pictures each; {made_of}.",
-            "Intervals are bootstraps over prompts.",
+            "Intervals are bootstraps over prompts, those with exchanged colours drawn together.",
             "The last three columns are of both things, each in its colour: over the prompts that are another with its "
             "colours exchanged; these less those others, pair by pair; and all, with the same seeds, less plain.",
             "A thing is seen if it is among the judge's five likeliest of 991 concepts in its half; the halves may be "

@@ -31,6 +31,17 @@ def test_bootstrap_of_a_mean_matches_its_standard_error_and_repeats() -> None:
     assert found != bootstrap_mean(values, seed=1)
 
 
+def test_prompts_of_a_cluster_are_drawn_together() -> None:
+    values = torch.randn(200, generator=torch.Generator().manual_seed(3))
+    twice, of = values.repeat_interleave(2), torch.arange(200).repeat_interleave(2)
+    alone, together, apart = bootstrap_mean(values), bootstrap_mean(twice, clusters=of), bootstrap_mean(twice)
+    assert (together.value, together.count) == (pytest.approx(alone.value), 400)
+    assert together.high - together.low == pytest.approx(alone.high - alone.low)  # copies add nothing
+    assert apart.high - apart.low < 0.8 * (alone.high - alone.low)
+    uneven = bootstrap_mean(torch.tensor([1.0, 1, 1, 5]), clusters=torch.tensor([7, 7, 7, 2]))
+    assert (uneven.value, uneven.low, uneven.high) == (2, 1, 5)
+
+
 def test_recentred_bounds_hold_the_value_of_a_biased_distance() -> None:
     generator = torch.Generator().manual_seed(2)
     real, other = torch.randn(300, 20, generator=generator), torch.randn(80, 20, generator=generator)
@@ -50,3 +61,5 @@ def test_clear_errors() -> None:
         bootstrap(lambda i: 0.0, 5, resamples=1)
     with pytest.raises(ValueError, match=r"\(N,\)"):
         bootstrap_mean(torch.zeros(2, 2))
+    with pytest.raises(ValueError, match=r"one a value, got \(2,\) for \(3,\)"):
+        bootstrap_mean(torch.zeros(3), clusters=torch.zeros(2, dtype=torch.int64))

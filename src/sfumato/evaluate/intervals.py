@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import torch
@@ -101,27 +101,42 @@ def bootstrap(
     return Interval(value, float(drawn.quantile(tail)) + shift, float(drawn.quantile(1 - tail)) + shift, count)
 
 
-def bootstrap_mean(values: Tensor, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> Interval:
+def bootstrap_mean(
+    values: Tensor,
+    *,
+    clusters: Tensor | None = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
     """Mean over prompts with its percentile bootstrap interval.
 
     Args:
         values: (N,) one number a prompt.
+        clusters: (N,) int64, equal for prompts that have something in common, such as their things, and so are drawn
+            together; None draws each by itself.
         resamples: draws, >= 2.
         confidence: in (0, 1).
         seed: of the draws.
 
     Returns:
-        The mean with its bounds.
+        The mean with its bounds; ``count`` is N.
 
     Raises:
-        ValueError: values are not (N,) with N >= 1, or an argument out of range.
+        ValueError: values are not (N,) with N >= 1, clusters are not one a value, or an argument out of range.
     """
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"values must have shape (N,) with N >= 1, got {tuple(values.shape)}")
-    known = values.double()
-    return bootstrap(
-        lambda chosen: float(known[chosen].mean()), len(known), resamples=resamples, confidence=confidence, seed=seed
-    )
+    if clusters is not None and clusters.shape != values.shape:
+        raise ValueError(f"clusters must be one a value, got {tuple(clusters.shape)} for {tuple(values.shape)}")
+    of = torch.arange(len(values)) if clusters is None else clusters.unique(return_inverse=True)[1]
+    sums, sizes = torch.bincount(of, values.double()), torch.bincount(of)
+
+    def mean(chosen: Tensor) -> float:
+        return float(sums[chosen].sum() / sizes[chosen].sum())
+
+    found = bootstrap(mean, len(sums), resamples=resamples, confidence=confidence, seed=seed)
+    return replace(found, count=len(values))
 
 
 def _check(confidence: float) -> None:
