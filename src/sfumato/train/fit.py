@@ -163,11 +163,11 @@ class _Run:
         self.check()
 
     def check(self) -> None:
-        """See on the next batch that a compiled module has the gradients of the module itself."""
+        """See on the last batch, or the first, that a compiled module has the gradients of the module itself."""
         if self.prepared is self.plain:
             return
         self.module.train()
-        part = self.done * self.config.gradient_accumulation_steps
+        part = max(0, self.done - 1) * self.config.gradient_accumulation_steps
 
         def loss_by(module: nn.Module) -> Callable[[], Tensor]:
             return lambda: self.losses(module, part)["loss"]
