@@ -10,13 +10,16 @@ from sfumato.fields import Rule, column_of, fits_all, number, one_of, or_none, r
 from sfumato.from_memory import FromMemory
 from sfumato.given import GIVEN, HEXADECIMAL, NAME, PLACE, Box, Given
 
-__all__ = ["OPTIONAL", "PARSERS", "TASKS", "Recipe"]
+__all__ = ["MOST_STEPS", "OPTIONAL", "PARSERS", "TASKS", "Recipe"]
 
 TASKS = ("generate", "redraw", "inpaint", "outpaint", "morph", "rewrite")
 """The commands whose pictures carry a recipe."""
 
 PARSERS = ("rules", "spacy", "benepar", "stanza")
 """What can find phrases in a prompt."""
+
+MOST_STEPS = 1000
+"""Steps that a denoiser can be asked for."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sfumato.cli.progress import Advance
 from sfumato.cli.recall import context_of
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import number, whole
-from sfumato.recipe import Recipe
+from sfumato.recipe import MOST_STEPS, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["add_code_flags", "check_denoiser", "draw", "load_codes", "told"]
 
 _SCHEDULER = "codes"
-_MOST_STEPS = 1000
 _CODES = ("temperature", "top_k", "top_p")
 _FOLLOWED = {
     *("prompt", "seed", "model", "fingerprint", "guidance", "width", "height", "dtype", "batch", "threads", "version"),
@@ -77,12 +76,12 @@ def check_denoiser(recipe: Recipe) -> None:
     """See that a recipe is one that a denoiser can follow.
 
     Raises:
-        UsageError: it asks for codes, or for more than 1000 steps.
+        UsageError: it asks for codes, or for more than ``MOST_STEPS``.
     """
     if recipe.scheduler == _SCHEDULER:
         raise UsageError("the picture was drawn code by code; give a model of `sfumato train rarm` by --model")
-    if recipe.steps > _MOST_STEPS:
-        raise UsageError(f"a recipe of {recipe.steps} steps is not followed; at most {_MOST_STEPS} are")
+    if recipe.steps > MOST_STEPS:
+        raise UsageError(f"a recipe of {recipe.steps} steps is not followed; at most {MOST_STEPS} are")
     for name in sorted(_changed(recipe).intersection(_CODES)):
         raise UsageError(f"--{name.replace('_', '-')} is for a model of `sfumato train rarm`, which draws codes")
 

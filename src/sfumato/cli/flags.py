@@ -31,7 +31,7 @@ from sfumato.cli.values import (
 from sfumato.cli.words import did_you_mean
 from sfumato.given import Box, Given
 from sfumato.machine import best_dtype, usable_threads
-from sfumato.recipe import PARSERS, Recipe
+from sfumato.recipe import MOST_STEPS, PARSERS, Recipe
 
 __all__ = [
     "HIGHEST_SEED",
@@ -57,7 +57,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on how pictures are sampled and steered."""
     add = parser.add_argument_group("sampling").add_argument
     add("--negative", default="", metavar="TEXT", help="what the pictures move away from")
-    add("--steps", type=whole(1, 1000), default=Recipe.steps, metavar="N", help="sampling steps (20)")
+    add("--steps", type=whole(1, MOST_STEPS), default=Recipe.steps, metavar="N", help="sampling steps (20)")
     add("--scheduler", type=_scheduler, default=Recipe.scheduler, metavar="NAME", help=_SCHEDULERS)
     one = (Recipe.guidance,)
     add("--guidance", type=numbers(0, 1000), default=one, metavar="W", help="scale, or W,W one a picture; 1 is off (4)")

@@ -15,7 +15,7 @@ from sfumato.cli.render import load_parts
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import existing_file, number, size, whole
 from sfumato.machine import best_dtype, usable_threads
-from sfumato.recipe import Recipe
+from sfumato.recipe import MOST_STEPS, Recipe
 
 __all__ = ["add_flags", "run"]
 
@@ -28,7 +28,7 @@ def add_flags(parser: Parser) -> None:
     add("image", type=existing_file, metavar="IMAGE", help="PNG, JPEG or WebP; its middle is cut out")
     add("prompt", metavar="PROMPT", help="what the picture shows")
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="gets the start, as safetensors")
-    add("--steps", type=whole(1, 1000), default=Recipe.steps, metavar="N", help="of the path, up and down (20)")
+    add("--steps", type=whole(1, MOST_STEPS), default=Recipe.steps, metavar="N", help="of the path, up and down (20)")
     add("--variant", choices=_VARIANTS, default="fixed_point", help="of the inversion (fixed_point)")
     add("--iterations", type=whole(1, 1000), default=10, metavar="N", help="of fixed_point, in each step (10)")
     add("--null-text", type=number(1.000001, 1000), metavar="W", help="tune the nulls for guidance W, such as 4")

@@ -2,9 +2,9 @@
 
 A compiled network that loses a part of its gradients learns the wrong thing without a word. On a CPU, torch 2.13 makes
 such ones under bfloat16 autocast: fused with a copy, the gradient of an upsampling is read before it is summed. With
-weights in the contiguous layout the networks here are compiled rightly (and run faster, too); and whatever is compiled
-is compared with the module itself before it is trusted, and before each checkpoint. Modules that draw random numbers of
-their own, as dropout does, differ by these and are not compiled.
+weights in the contiguous layout the U-Net and the codec are compiled rightly, and run faster too; and whatever is
+compiled is compared with the module itself before it is trusted, and before each checkpoint. Modules that draw random
+numbers of their own, as dropout does, differ by these and are not compiled.
 """
 
 from __future__ import annotations
