@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,36 @@ def test_missing_unexpected_and_misshapen_tensors(sd1: Path) -> None:
     (sd1 / UNET).write_bytes(original)
     edit_tensors(sd1 / UNET, lambda tensors: {**tensors, "conv_in.bias": torch.zeros(3)})
     refused(sd1, r"unet holds 'conv_in.bias' in another shape .*: \[3\] instead of \[16\]")
+
+
+def test_quantised_weights_are_refused(sd1: Path) -> None:
+    edit_tensors(sd1 / UNET, lambda tensors: {**tensors, "conv_in.weight": tensors["conv_in.weight"].to(torch.int8)})
+    refused(sd1, "unet holds 'conv_in.weight' as I8, where floating-point numbers belong; quantised weights cannot")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"max_position_embeddings": 30_000_000},
+            "its max_position_embeddings is 30000000, and its weights have 35200",
+        ),
+        ({"max_position_embeddings": 60_000}, r"it asks for Embedding.weight of shape \[60000, 32\], and its weights"),
+        ({"hidden_size": 10**10}, "its hidden_size is 10000000000, and its weights have"),
+        ({"num_hidden_layers": 1000}, "it asks for more than 172 tensors, and its weights are 36"),
+    ],
+)
+def test_settings_are_not_believed_beyond_the_files(sd1: Path, changes: dict[str, Any], sentence: str) -> None:
+    edit_json(sd1 / "text_encoder/config.json", **changes)
+    begun = time.process_time()
+    refused(sd1, f"text_encoder/config.json describes no CLIPTextModel that can be built: .*{sentence}")
+    assert time.process_time() - begun < 10
+
+
+def test_buffers_have_their_values(originals: dict[str, Path]) -> None:
+    module = load(originals["sd1"]).text.encoders[0].module
+    buffers = dict(module.named_buffers())
+    assert buffers and all(torch.equal(value, torch.arange(77)[None]) for value in buffers.values())
 
 
 def test_weights_that_are_pickles_or_missing(sd1: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,3 +65,21 @@ def test_nothing_stays_of_a_failure(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="many"):
         save(parts, tmp_path / "second", shard_size="many")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are told from /proc")
+def test_files_folders_and_the_new_name_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    really = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        really(descriptor)
+
+    parts = load(write_emoji(tmp_path / "first"))
+    monkeypatch.setattr("os.fsync", watched)
+    folder = save(parts, tmp_path / "second")
+    *within, last = synced
+    assert last == tmp_path and within[-1].parent == tmp_path and within[-1].name.startswith(".second-")
+    found = {path.relative_to(within[-1]) for path in within}
+    assert found == {path.relative_to(folder) for path in (folder, *folder.rglob("*"))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -67,8 +68,27 @@ def test_info_search_and_verify(sfumato: Typed, memory: Path, folder: Path, tmp_
     assert worded.code == 0 and len(worded.out.splitlines()) == 2
     assert (tmp_path / "something-red-found-0000.png").is_file()
     missing = sfumato("memory", "search", memory, "red.jpeg", "-o", tmp_path)
-    assert missing.code == 2 and "there is no picture red.jpeg" in missing.err
+    assert missing.code == 2 and "there is no picture 'red.jpeg'" in missing.err
     assert sfumato("memory", "verify", memory).err == f"{memory.name}: no faults in 4 entries\n"
+
+
+def test_a_prompt_may_be_longer_than_a_name_of_a_file(sfumato: Typed, memory: Path, tmp_path: Path) -> None:
+    told = sfumato("memory", "search", memory, "red " * 75, "--count", "1", "-o", tmp_path)
+    assert told.code == 0 and len(told.out.splitlines()) == 1, told.err
+    assert list(tmp_path.glob("red-red-*-found-0000.png"))
+
+
+def test_what_a_corpus_says_cannot_steer_the_terminal(sfumato: Typed, tmp_path: Path) -> None:
+    corpus = tmp_path / "a\x1b[31mb"
+    corpus.mkdir()
+    Image.new("RGB", (9, 9), "red").save(corpus / "red.png")
+    (corpus / "red.txt").write_text("one\ntwo \x1b]0;title\x07 \u202e three")
+    assert sfumato("memory", "build", corpus, "-o", tmp_path / "D").code == 0
+    told = sfumato("memory", "search", tmp_path / "D", "red", "-o", tmp_path)
+    assert told.code == 0 and told.out.count("\n") == 1 and told.out[:-1].isprintable()
+    assert told.out.endswith("red.png  one\\ntwo \\x1b]0;title\\x07 \\u202e three\n")
+    told = sfumato("memory", "info", tmp_path / "D")
+    assert all(line.isprintable() for line in told.out.splitlines()) and "a\\x1b[31mb" in told.out
 
 
 def test_verify_names_what_is_damaged(sfumato: Typed, memory: Path) -> None:
@@ -78,6 +98,15 @@ def test_verify_names_what_is_damaged(sfumato: Typed, memory: Path) -> None:
     file.write_bytes(bytes(content))
     told = sfumato("memory", "verify", memory, "--json")
     assert told.code == 1 and "vectors.npy" in json.loads(told.out)["faults"][0]
+    (memory / "parts" / "000000" / "part.json").write_text("{")
+    next(memory.glob("index-*")).unlink()
+    told = sfumato("memory", "verify", memory, "--json")
+    assert told.code == 1 and len(json.loads(told.out)["faults"]) == 2
+    assert "part 000000 is missing or damaged" in told.err and f"{memory.name}: 2 faults in 4 entries" in told.err
+    (memory / "memory.json").write_text("{")
+    told = sfumato("memory", "verify", memory, "--json")
+    (fault,) = json.loads(told.out)["faults"]
+    assert told.code == 1 and "memory.json is damaged" in fault and told.err == f"{fault}\n{memory.name}: 1 faults\n"
 
 
 def test_add_remove_and_export(sfumato: Typed, memory: Path, tmp_path: Path) -> None:
@@ -100,6 +129,34 @@ def test_add_remove_and_export(sfumato: Typed, memory: Path, tmp_path: Path) -> 
     ]
     refused = sfumato("memory", "export", memory, table)
     assert refused.code == 2 and "there already" in refused.err
+
+
+def test_add_names_what_it_passed_over_itself(sfumato: Typed, memory: Path, folder: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    for name in ("white.png", "broken.png"):
+        shutil.copy(folder / name, more / name)
+    (more / "broken.png").rename(more / "worse.png")
+    told = sfumato("memory", "add", memory, str(more), "--json")
+    facts = json.loads(told.out)
+    assert (told.code, facts["entries"], facts["faults"], facts["copies"]) == (0, 4, 1, 1)
+    assert [fault["source"] for fault in facts["passed_over"]] == ["worse.png"]
+    assert told.err.count("passed over worse.png: ") == 1 and told.err.count("passed over ") == 1
+    assert "1 passed over, 1 were there already" in told.err
+    for number in range(11):
+        shutil.copy(more / "worse.png", more / f"worse-{number}.png")
+    told = sfumato("memory", "add", memory, str(more))
+    assert told.err.count("passed over worse") == 10 and "and 2 more (--json names them all)" in told.err
+
+
+def test_add_asks_for_the_folder_of_the_encoder(sfumato: Typed, memory: Path, folder: Path) -> None:
+    facts = memory / "memory.json"
+    table = json.loads(facts.read_text())
+    table["encoder"]["name"] = "clip-b32"
+    facts.write_text(json.dumps(table))
+    for words in (("add", memory, folder), ("search", memory, "all red")):
+        told = sfumato("memory", *words)
+        assert told.code == 2 and "made with the encoder 'clip-b32'; say where its folder is by --encoder" in told.err
 
 
 @pytest.mark.parametrize(

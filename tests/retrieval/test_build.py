@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import random
@@ -5,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,9 +17,10 @@ import pytest
 import torch
 
 from sfumato.retrieval.build import build
+from sfumato.retrieval.corpus import Item, Slice, open_corpus
 from sfumato.retrieval.embed import Maker, make_part
 from sfumato.retrieval.entry import digest_of, id_of
-from sfumato.retrieval.fault import RetrievalError
+from sfumato.retrieval.fault import Fault, RetrievalError
 from sfumato.retrieval.index import unit
 from sfumato.retrieval.item import label
 from sfumato.retrieval.memory import Memory
@@ -134,12 +137,47 @@ def test_an_embedding_without_direction_is_a_fault(tmp_path: Path):
 
 
 def test_without_a_picture_there_is_no_memory(tmp_path: Path):
-    with pytest.raises(RetrievalError, match="none of the 3 pictures of three can be used; the first.*00000.png"):
+    with pytest.raises(RetrievalError, match="nothing of three can be used; 00000.png: cannot be .*; and 2 more"):
         build(tmp_path / "D", Pictures("three", 3, broken=(0, 1, 2)), maker())
     assert tree(tmp_path / "D") == {}
     build(tmp_path / "D", Pictures("three", 3), maker())
     with pytest.raises(RetrievalError, match="holds no pictures"):
         build(tmp_path / "E", Pictures("none", 0), maker())
+
+
+@pytest.mark.parametrize("name", [None, "1.tiff", "notes.txt"])
+def test_an_archive_without_pictures_leaves_nothing(tmp_path: Path, name: str | None):
+    with tarfile.open(tmp_path / "scans.tar", "w") as archive:
+        if name:
+            archive.addfile(tarfile.TarInfo(name))
+    message = r"nothing of scans.tar can be used; scans.tar: it holds no pictures \(.png, .jpg, .jpeg, .webp\)$"
+    with pytest.raises(RetrievalError, match=message):
+        build(tmp_path / "D", open_corpus(str(tmp_path / "scans.tar")), maker())
+    assert tree(tmp_path / "D") == {}
+    build(tmp_path / "D", Pictures("three", 3), maker())
+
+
+def test_a_corpus_that_gives_nothing_leaves_nothing(tmp_path: Path):
+    class Silent(Pictures):
+        def read(self, part: Slice) -> Iterator[Item | Fault]:
+            return iter(())
+
+    with pytest.raises(RetrievalError, match="^silent holds no pictures"):
+        build(tmp_path / "D", Silent("silent", 3), maker())
+    assert tree(tmp_path / "D") == {}
+
+
+def test_a_picture_twice_in_an_archive_is_one_entry(tmp_path: Path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for number in (0, 1, 2, 3, 1):
+            (item,) = Pictures("one", 1, first=number).read(Slice(0, 1, "", 0, 1))
+            facts = tarfile.TarInfo(item.source)
+            facts.size = len(item.content)
+            archive.addfile(facts, io.BytesIO(item.content))
+    report = build(tmp_path / "D", open_corpus(str(tmp_path / "a.tar"), size=2), maker())
+    assert (report.entries, report.faults, report.copies) == (4, 1, 0)
+    assert [fault.source for fault in report.passed_over] == ["a.tar/00001.png"]
+    assert verify(tmp_path / "D") == []
 
 
 def test_wrong_settings_are_refused(tmp_path: Path):

@@ -52,6 +52,7 @@ def test_more_pictures_follow_the_others(place: Path):
     report = add(place / "D", MORE, maker(), advance=told.append)
     assert sources(place / "D") == [0, 1, 2, 3, 4, 5, 7, 8, 10, 11, 12, 13]
     assert (report.entries, report.pictures, report.faults, report.copies, sum(told)) == (12, 6, 1, 0, 6)
+    assert [fault.source for fault in report.passed_over] == ["00009.png"], "and none of the memory's own"
     facts = Memory.open(place / "D").facts
     assert facts.corpora == ("first", "more")
     assert [name for name, _ in facts.parts] == ["000000", "000001", "000002", "000003"]
@@ -79,6 +80,7 @@ def test_copies_alone_change_nothing(place: Path):
     report = add(place / "D", replace(FIRST, name="again"), maker())
     assert tree(place / "D") == before
     assert (report.entries, report.copies, report.faults) == (7, 7, 1)
+    assert [fault.source for fault in report.passed_over] == ["00006.png"], "though its part is gone"
 
 
 def test_other_vectors_and_other_patches_are_refused(place: Path):

@@ -115,6 +115,28 @@ def test_a_broken_table_of_captions_is_refused(pictures: Path, line: str) -> Non
         open_corpus(str(pictures))
 
 
+def test_a_table_of_captions_that_is_no_file_of_the_folder_is_refused(pictures: Path, tmp_path: Path) -> None:
+    table, row = pictures / "cats" / "metadata.jsonl", '{"file_name": "good-0000.png", "text": "%s"}\n'
+    (tmp_path / "secret").write_text(row % "secret")
+
+    def refused(reason: str) -> None:
+        with pytest.raises(ValueError, match=rf"cats/metadata.jsonl cannot be used \({reason}\); correct it or take"):
+            open_corpus(str(pictures))
+        table.unlink()
+
+    table.symlink_to(tmp_path / "secret")
+    refused("it is a link that leads out of the corpus")
+    table.symlink_to("nowhere")
+    refused("No such file or directory")
+    os.mkfifo(table)
+    refused("it is no file")
+    table.write_text(row % "short" + row % ("x" * 1_000_000))
+    refused("it has a line of more than the 1 MB allowed")
+    (pictures / "dogs" / "inside.jsonl").write_text(row % "inside")
+    table.symlink_to("../dogs/inside.jsonl")
+    assert items(open_corpus(str(pictures)))["cats/good-0000.png"].caption == "inside"
+
+
 def test_what_cannot_be_read_is_a_fault(pictures: Path, tmp_path: Path) -> None:
     outside = tmp_path / "secret.png"
     shutil.copy(pictures / "good-0000.png", outside)

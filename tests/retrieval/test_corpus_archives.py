@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import os
 import pickle
 import tarfile
 from pathlib import Path
@@ -203,6 +204,43 @@ def test_what_vanishes_is_a_fault(tmp_path: Path) -> None:
     missing = "it cannot be read (No such file or directory)"
     assert faults(corpus) == {"a.tar": missing, "b.tar": ENDLESS, "gone.tar": missing}
     assert list(items(corpus)) == ["c.tar/000.png"]
+
+
+def test_an_archive_without_pictures_is_a_fault(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "empty.tar", [])
+    write(tmp_path / "set" / "scans.tar", [("1.tiff", PICTURE), ("2.tiff", PICTURE), ("2.txt", b"two"), ("d/", b"")])
+    write(tmp_path / "set" / "some.tar", samples(1))
+    corpus = open_corpus(str(tmp_path / "set"))
+    reason = "it holds no pictures (.png, .jpg, .jpeg, .webp)"
+    assert faults(corpus) == {"empty.tar": reason, "scans.tar": reason}
+    assert list(items(corpus)) == ["some.tar/000.png"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_what_has_the_name_and_size_of_one_before_it_is_a_fault(tmp_path: Path, size: int) -> None:
+    members = [*samples(4), *samples(2), ("./001.png", encoded(Random(1))), ("000.png", PICTURE + b"more")]
+    corpus = open_corpus(str(write(tmp_path / "a.tar", members)), size=size)
+    again = pickle.loads(pickle.dumps(corpus))
+    found = [each for part in again.slices[::-1] for each in list(again.read(part))[::-1]][::-1]
+    assert found == everything(corpus)
+    assert [each.source for each in found if isinstance(each, Item)] == [
+        *(f"a.tar/{n:03}.png" for n in range(4)),
+        "a.tar/000.png",
+    ]
+    reason = "its archive has a picture of that name and size before it, which counts"
+    doubled = [Fault(f"a.tar/{n:03}.png", reason) for n in (0, 1, 1)]
+    assert [each for each in found if isinstance(each, Fault)] == doubled
+
+
+def test_an_archive_may_be_a_link_and_no_pipe_is_waited_for(tmp_path: Path) -> None:
+    write(tmp_path / "blobs" / "0123abcd", samples(1))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.tar").symlink_to("../blobs/0123abcd")
+    os.mkfifo(tmp_path / "set" / "pipe.tar")
+    (tmp_path / "set" / "zero.tar").symlink_to("/dev/zero")
+    corpus = open_corpus(str(tmp_path / "set"))
+    assert list(items(corpus)) == ["a.tar/000.png"]
+    assert faults(corpus) == {"pipe.tar": "it is no file", "zero.tar": "it is no file"}
 
 
 def test_a_name_of_a_gigabyte_is_not_read(tmp_path: Path) -> None:

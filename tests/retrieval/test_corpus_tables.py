@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -77,6 +78,51 @@ def test_wrong_columns_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             open_corpus(path, image=image, text=text)
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    columns = [pa.array(PICTURES[:2]), pa.array(PICTURES[2:4]), pa.array(["one", "two"])]
+    pq.write_table(pa.Table.from_arrays(columns, ["image", "image", "text"]), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match='a.parquet has 2 columns "image", which cannot be told apart; rename all but'):
+        open_corpus(str(tmp_path / "a.parquet"))
+
+
+def test_another_table_in_the_place_of_the_listed_one_is_a_fault(tmp_path: Path) -> None:
+    corpus = open_corpus(str(write(tmp_path / "a.parquet", 3)))
+    pq.write_table(pa.table({"other": [1, 2, 3]}), tmp_path / "a.parquet")
+    (reason,) = faults(corpus).values()
+    assert 'has no column "image"' in reason
+
+
+def test_a_table_may_be_a_link_and_no_pipe_is_waited_for(tmp_path: Path) -> None:
+    write(tmp_path / "blobs" / "0123abcd", 1)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.parquet").symlink_to("../blobs/0123abcd")
+    os.mkfifo(tmp_path / "set" / "pipe.parquet")
+    corpus = open_corpus(str(tmp_path / "set"))
+    assert set(items(corpus)) == {"a.parquet/0"}
+    assert faults(corpus) == {"pipe.parquet": "it cannot be read (it is no file)"}
+
+
+@pytest.mark.parametrize(("size", "fits"), [(20_000_000, True), (LARGEST + 1, False)])
+def test_a_value_said_once_for_many_rows_is_held_for_one(tmp_path: Path, size: int, fits: bool) -> None:
+    rows = pa.array([0] * 8, pa.int32())
+    columns = {
+        "image": pa.DictionaryArray.from_arrays(rows, pa.array([bytes(size)])),
+        "text": pa.DictionaryArray.from_arrays(rows, pa.array(["x" * 20_000_000])),
+    }
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(columns), path, compression="zstd", store_schema=False, dictionary_pagesize_limit=1 << 30)
+    del columns
+    assert path.stat().st_size < 30_000
+    corpus, pool = open_corpus(str(path)), pa.default_memory_pool()
+    before, most, found = pool.bytes_allocated(), 0, 0
+    for each in corpus.read(corpus.slices[0]):
+        found += 1
+        most = max(most, pool.bytes_allocated() - before)
+        assert isinstance(each, Item) == fits
+        assert not isinstance(each, Item) or (len(each.content) == size and each.caption is None)
+    assert found == 8 and most < 4 * (size + 20_000_000), "the page, what it says once, and one row"
 
 
 def test_rows_without_a_picture_are_faults(tmp_path: Path) -> None:

@@ -96,6 +96,29 @@ def test_a_row_finds_itself_first_and_copies_in_their_order(tmp_path: Path) -> N
     assert cosines.max() <= 1 and cosines.min() > 0.9999
 
 
+@pytest.mark.parametrize("kind", ["exact", "ivf-flat"])
+@pytest.mark.parametrize("count", [1, 2, 6, 40])
+def test_the_smallest_of_equal_rows_come_at_the_last_place_too(tmp_path: Path, kind: str, count: int) -> None:
+    """Whatever the place where they lie: the nearest is last, and 300 copies of another one are everywhere."""
+    vectors = clustered(1500, width=8)
+    places = torch.randperm(1499)[:300].sort().values
+    query = unit(vectors[-1:])
+    vectors[places] = query + 0.3 * unit(torch.ones(1, 8))
+    index = opened(tmp_path, vectors, 1.0 if kind == "exact" else 0.9, kind)
+    others = (unit(vectors) @ query[0] > (unit(vectors[places[:1]]) @ query[0])).nonzero()[:, 0].tolist()
+    first = [row for row in others if row not in places.tolist()]
+    rows, cosines = index.search(query, len(first) + count)
+    assert rows[0, len(first) :].tolist() == places[:count].tolist()
+    assert set(rows[0, : len(first)].tolist()) == set(first) and (cosines.diff() <= 0).all()
+
+
+def test_a_row_that_comes_late_and_is_near_takes_none_of_the_first(tmp_path: Path) -> None:
+    half = [0.5, 3**0.5 / 2]
+    vectors = torch.tensor([half, half, [0.9, 0.19**0.5]])
+    rows, _ = opened(tmp_path, vectors).search(torch.tensor([[1.0, 0.0]]), 2)
+    assert rows.tolist() == [[2, 0]]
+
+
 def test_blocks_may_be_cut_anywhere(tmp_path: Path, large: Tensor) -> None:
     found = {build_index(tmp_path, stream(large, size)).digest for size in (37, 700, 3000)}
     assert len(found) == 1

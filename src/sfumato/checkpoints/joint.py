@@ -97,16 +97,11 @@ def _filled(folder: Path, config: dict[str, Any], header: Header, dtype: torch.d
     from transformers.models.clip.modeling_clip import CLIPModel
 
     def build() -> Any:
-        try:
-            settings: Any = CLIPConfig.from_dict(config)
-            settings._attn_implementation = "sdpa"  # a file may name another, even one to be fetched
-            return CLIPModel(settings)
-        except Exception as error:  # transformers raises whatever a wrong setting leads to
-            raise CheckpointError(
-                f"{folder.name}/config.json describes no CLIP that can be built: {_said(error)}"
-            ) from error
+        settings: Any = CLIPConfig.from_dict(config)
+        settings._attn_implementation = "sdpa"  # a file may name another, even one to be fetched
+        return CLIPModel(settings)
 
-    return fill(build, header, dtype, folder.name)
+    return fill(build, config, header, dtype, folder.name, "CLIP")
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -227,12 +227,9 @@ def _filled(path: Path, kind: object, dtype: torch.dtype) -> Any:
     header = read_headers(path, _KINDS[kind].stem)
 
     def build() -> nn.Module:
-        try:
-            return _KINDS[kind].build(getattr(import_module(_KINDS[kind].module), kind), config, header)
-        except Exception as error:  # the libraries raise whatever a wrong setting leads to
-            raise CheckpointError(f"{part}/config.json describes no {kind} that can be built: {error}") from error
+        return _KINDS[kind].build(getattr(import_module(_KINDS[kind].module), kind), config, header)
 
-    return fill(build, header, dtype, part)
+    return fill(build, config, header, dtype, part, kind)
 
 
 def _network(unet: Any, prediction: Any) -> UNetNetwork:

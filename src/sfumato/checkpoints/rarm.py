@@ -103,10 +103,6 @@ def _part(path: Path, kind: Any, dtype: torch.dtype) -> Any:
     if config.get("_class_name") != name:
         raise CheckpointError(f"{path.name} is of the class {config.get('_class_name')!r}; known is {name}")
 
-    def build() -> Any:
-        try:
-            return kind.from_config(config)
-        except Exception as error:  # the libraries raise whatever a wrong setting leads to
-            raise CheckpointError(f"{path.name}/config.json describes no {name} that can be built: {error}") from error
-
-    return fill(build, read_headers(path, "diffusion_pytorch_model"), dtype, path.name).requires_grad_(False)
+    header = read_headers(path, "diffusion_pytorch_model")
+    module = fill(lambda: kind.from_config(config), config, header, dtype, path.name, name)
+    return module.requires_grad_(False)

@@ -1,8 +1,9 @@
 """What is read of a checkpoint before anything in it is believed.
 
 A file of weights is judged by its content: its safetensors header is checked as a whole (length, JSON, known dtypes,
-shape x dtype = bytes, bytes that neither overlap nor leave gaps nor leave the file) before anything is allocated. No
-pickle is ever opened, no code is ever loaded, and names found in a file never lead out of the checkpoint's folder.
+shape x dtype = bytes, bytes that neither overlap nor leave gaps nor leave the file) before anything is allocated; that
+a config.json asks for no more than its files hold is seen to by ``bounds``. No pickle is ever opened, no code is ever
+loaded, and names found in a file never lead out of the checkpoint's folder.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = ["CheckpointError", "TensorInfo", "read_header", "read_json", "sibling
 
 _LARGEST_HEADER = 100_000_000
 _LARGEST_JSON = 50_000_000
+_LARGEST_COUNT, _MOST_COUNTS = 2**63, 16
 _BITS: Mapping[str, int] = MappingProxyType(
     {
         **{"F64": 64, "F32": 32, "F16": 16, "BF16": 16},
@@ -159,10 +161,10 @@ def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
 
 
 def _counts(values: object) -> list[int] | None:
-    """The values, if they are a list of whole numbers from 0 on."""
+    """The values, if they are a list of at most 16 whole numbers from 0 to 2**63, which can be multiplied and shown."""
     found = cast(list[object], values) if isinstance(values, list) else [None]
-    counts = [value for value in found if type(value) is int and value >= 0]
-    return counts if len(counts) == len(found) else None
+    counts = [value for value in found if type(value) is int and 0 <= value <= _LARGEST_COUNT]
+    return counts if len(counts) == len(found) <= _MOST_COUNTS else None
 
 
 def _check_ranges(path: Path, tensors: Mapping[str, TensorInfo], data: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import torch
 
 from sfumato.checkpoints.parts import Parts
 from sfumato.core.codec import LatentCodec
+from sfumato.durable import sync
 
 __all__ = ["save"]
 
@@ -22,8 +22,8 @@ __all__ = ["save"]
 def save(parts: Parts, folder: str | Path, *, dtype: torch.dtype | None = None, shard_size: str = "5GB") -> Path:
     """Write a checkpoint in diffusers' layout, safetensors only.
 
-    Everything is written to a temporary folder beside the target, synced and then renamed, so that the folder is either
-    there and whole or not there.
+    Everything is written to a temporary folder beside the target, synced, renamed and synced again, so that the folder
+    is either there and whole or not there, and is on the disk when this returns.
 
     Args:
         parts: what to write; not changed.
@@ -50,9 +50,11 @@ def save(parts: Parts, folder: str | Path, *, dtype: torch.dtype | None = None, 
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         _write(parts, unfinished, dtype, shard_size)
-        _sync(unfinished)
         unfinished.chmod(0o755)
+        for path in (*unfinished.rglob("*"), unfinished):
+            sync(path)
         unfinished.rename(target)
+        sync(target.parent)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -115,10 +117,3 @@ def _sdxl(zero_null: bool) -> dict[str, Any]:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _sync(folder: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from accelerate import init_empty_weights  # type: ignore[reportMissingTypeStubs
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from sfumato.checkpoints.bounds import bounded, check_settings
 from sfumato.checkpoints.safety import CheckpointError, TensorInfo, read_header, read_json, sibling
 
 __all__ = ["Header", "fill", "read_headers"]
@@ -21,6 +23,7 @@ Header = Mapping[str, tuple[Path, TensorInfo]]
 _RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0", "gamma": "weight", "beta": "bias"}
 _PREFIXES = ("text_model.", "bert.")
 _NEEDLESS = ("position_ids",)
+_FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 
 
 def read_headers(folder: Path, stem: str) -> Header:
@@ -42,30 +45,46 @@ def read_headers(folder: Path, stem: str) -> Header:
     return tensors
 
 
-def fill(build: Callable[[], nn.Module], header: Header, dtype: torch.dtype, part: str) -> Any:
+def fill(
+    build: Callable[[], nn.Module], config: Mapping[str, Any], header: Header, dtype: torch.dtype, part: str, kind: str
+) -> Any:
     """Build a module without allocating weights, and give it those of the files.
 
     Args:
         build: makes the module.
+        config: the settings that it is made from.
         header: of the files.
         dtype: that floating-point weights take.
-        part: name for messages.
+        part: its name for messages.
+        kind: likewise, what it is.
 
     Returns:
         the module, in evaluation mode.
 
     Raises:
-        CheckpointError: missing, unexpected or wrong-shaped tensors; nothing is allocated then.
+        CheckpointError: settings that no module can be built from, or one that is larger than the files; missing,
+            unexpected or wrong-shaped tensors, or whole numbers in the place of others; nothing is allocated then.
     """
-    with init_empty_weights(include_buffers=False):
-        module = build()
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    module = _built(build, config, header, f"{part}/config.json describes no {kind}")
+    expected = module.state_dict()
     names = {name: _current(name, expected) for name in header if name.rpartition(".")[2] not in _NEEDLESS}
-    _compare(expected, {names[name]: header[name][1].shape for name in names}, part)
+    _compare(expected, {names[name]: header[name][1] for name in names}, part)
     state = {names[name]: value for name, value in _read(header, names)}
     floats = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
     module.load_state_dict(floats, assign=True)
     return module.eval()
+
+
+def _built(build: Callable[[], nn.Module], config: Mapping[str, Any], header: Header, wrong: str) -> nn.Module:
+    """The module, its parameters without memory; its buffers, which are made from its settings, have their values."""
+    numbers = sum(math.prod(info.shape) for _, info in header.values())
+    try:
+        check_settings(config, numbers)
+        with bounded(len(header), numbers), init_empty_weights(include_buffers=False):
+            return build()
+    except Exception as error:  # the libraries raise whatever a wrong setting leads to
+        said = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{wrong} that can be built: {said}") from error
 
 
 def _files(folder: Path, stem: str) -> Iterable[Path]:
@@ -98,18 +117,25 @@ def _current(name: str, expected: Mapping[str, object]) -> str:
     return next((candidate for candidate in candidates if candidate in expected), name)
 
 
-def _compare(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], part: str) -> None:
+def _compare(expected: Mapping[str, Tensor], found: Mapping[str, TensorInfo], part: str) -> None:
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    wrong = [name for name, shape in expected.items() if name in found and found[name] != shape]
     if missing:
         raise CheckpointError(f"{part} lacks {_some(missing)}, which its config.json asks for")
     if unexpected:
         raise CheckpointError(f"{part} holds {_some(unexpected)}, which its config.json does not know")
+    wrong = [name for name, value in expected.items() if found[name].shape != tuple(value.shape)]
     if wrong:
         name = wrong[0]
         raise CheckpointError(
             f"{part} holds {_some(wrong)} in another shape than its config.json asks for: "
-            f"{list(found[name])} instead of {list(expected[name])}"
+            f"{list(found[name].shape)} instead of {list(expected[name].shape)}"
+        )
+    other = [name for name, value in expected.items() if (found[name].dtype in _FLOATS) != value.is_floating_point()]
+    if other:
+        kind = "floating-point" if expected[other[0]].is_floating_point() else "whole"
+        raise CheckpointError(
+            f"{part} holds {_some(other)} as {found[other[0]].dtype}, where {kind} numbers belong; quantised weights "
+            "cannot be read, so take those from which they were made"
         )
 
 

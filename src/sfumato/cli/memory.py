@@ -12,6 +12,7 @@ from sfumato.cli import memory_flags
 from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered, slug
 from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.progress import bar, emit, say
+from sfumato.cli.words import printable
 from sfumato.machine import usable_threads
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "add_flags", "build", "export", "info", "remove", "search", "verify"]
 
-_FAULTS_TOLD = 10
+_FAULTS_TOLD, _SIDE = 10, 96
 
 
 def add_flags(parser: Parser) -> None:
@@ -77,16 +78,14 @@ def info(options: argparse.Namespace) -> int:
         told |= {"patches": facts.patches, "corpora": list(facts.corpora), "bytes": size}
         emit({**told, "fingerprint": memory.fingerprint, "index": None if index is None else vars(index)})
         return 0
-    each = f", {size / max(1, len(memory)):.0f} a picture"
-    of = f"{len(memory)} entries of {', '.join(facts.corpora)}"
+    weight, of = f"{size / 1e6:.1f} MB, {size / max(1, len(memory)):.0f} a picture", ", ".join(facts.corpora)
     lines = [
-        f"{options.memory.name}: {of} (fingerprint {memory.fingerprint})",
+        f"{options.memory.name}: {len(memory)} entries of {of} (fingerprint {memory.fingerprint})",
         f"  {facts.patches}; embedded by {facts.encoder.name} ({memory.width} numbers each)",
-        f"  {size / 1e6:.1f} MB{each}; {len(memory.parts)} parts; {faults} pictures were passed over",
+        f"  {weight}; {len(memory.parts)} parts; {faults} pictures were passed over",
+        *([] if index is None else [f"  {_found(index)}"]),
     ]
-    if index is not None:
-        lines.append(f"  {_found(index)}")
-    print("\n".join(lines))
+    print("\n".join(map(printable, lines)))
     return 0
 
 
@@ -112,13 +111,11 @@ def search(options: argparse.Namespace) -> int:
     entries = memory.entries(found.rows[0].tolist())
     cosines: list[float] = found.cosines[0].tolist()
     for entry, cosine in zip(entries, cosines, strict=True):
-        told = entry.caption or entry.source
         if options.json:
             emit({"id": entry.id, "source": entry.source, "caption": entry.caption, "box": entry.box, "cosine": cosine})
         else:
-            print(f"{cosine:.3f}  {entry.id}  {entry.source}  {told if told != entry.source else ''}".rstrip())
-    side = 96
-    images = [cover(from_pictures([open_picture(entry.thumbnail)]), side, side).clamp(-1, 1) for entry in entries]
+            print(printable(f"{cosine:.3f}  {entry.id}  {entry.source}  {entry.caption or ''}".rstrip()))
+    images = [cover(from_pictures([open_picture(entry.thumbnail)]), _SIDE, _SIDE).clamp(-1, 1) for entry in entries]
     labels = [f"{cosine:.2f} {entry.caption or entry.source}" for entry, cosine in zip(entries, cosines, strict=True)]
     sheet = grid(torch.cat(images), min(8, len(images)), labels)
     name = f"{slug(asked)}-found"
@@ -133,8 +130,9 @@ def add(options: argparse.Namespace) -> int:
     from sfumato.retrieval.change import add as add_pictures
     from sfumato.retrieval.patches import patches_named
 
-    facts, corpus = _open(options.memory).facts, _corpus(options)
-    maker = _maker(options.encoder or facts.encoder.name, patches_named(facts.patches), options.batch)
+    facts = _open(options.memory).facts
+    encoder, corpus = _encoder(options, facts.encoder.name), _corpus(options)
+    maker = _maker(encoder, patches_named(facts.patches), options.batch)
     with bar(sum(part.count for part in corpus.slices), "pictures", "picture", quiet=options.quiet) as advance:
         report = add_pictures(options.memory, corpus, maker, advance=advance, say=partial(say, quiet=options.quiet))
     return _told(options, options.memory, report)
@@ -168,16 +166,22 @@ def remove(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """See that a memory is what was written: hashes, ids, boxes, thumbnails, and that rows find themselves."""
+    from sfumato.retrieval.fault import RetrievalError
+    from sfumato.retrieval.memory import read_facts
     from sfumato.retrieval.verify import verify as faults_of
 
-    memory = _open(options.memory)
-    with bar(len(memory.parts) + 1, "verifying", "part", quiet=options.quiet) as advance:
+    try:
+        facts = read_facts(options.memory)
+    except RetrievalError:  # which is the one fault that will be found
+        facts = None
+    with bar(1 + (len(facts.parts) if facts else 0), "verifying", "part", quiet=options.quiet) as advance:
         faults = faults_of(options.memory, advance=advance)
     if options.json:
         emit({"path": str(options.memory), "faults": faults})
     for fault in faults:
         say(fault)
-    say(f"{options.memory.name}: {len(faults) or 'no'} faults in {len(memory)} entries", quiet=options.quiet)
+    entries = f" in {facts.entries} entries" if facts else ""
+    say(f"{options.memory.name}: {len(faults) or 'no'} faults{entries}", quiet=options.quiet)
     return 1 if faults else 0
 
 
@@ -226,58 +230,51 @@ def _joint(encoder: str) -> JointEncoder:
     return load_joint(encoder)
 
 
+def _encoder(options: argparse.Namespace, made: str) -> str:
+    """The encoder to load, by the name of the one that a memory was made with."""
+    from sfumato.checkpoints.load import EMBEDDED
+
+    if options.encoder is None and made not in EMBEDDED:
+        raise UsageError(f"the memory was made with the encoder '{made}'; say where its folder is by --encoder")
+    return options.encoder or made
+
+
 def _query(options: argparse.Namespace, memory: Memory) -> tuple[Tensor, str]:
     """The embedding (1, D) of what is asked for, and a name for it."""
     import torch
 
-    from sfumato.checkpoints.load import EMBEDDED
     from sfumato.core.image import cover, from_pictures, open_picture
 
-    made, picture = memory.facts.encoder, _picture(options.query)
-    if options.encoder is None and made.name not in EMBEDDED:
-        raise UsageError(f"the memory was made with the encoder '{made.name}'; say where its folder is by --encoder")
-    joint = _joint(options.encoder or made.name)
+    made, asked = memory.facts.encoder, options.query
+    joint = _joint(_encoder(options, made.name))
     if joint.fingerprint != made.fingerprint:
         raise UsageError(
             f"the memory was made with the encoder '{made.name}', and this is another; name it by --encoder"
         )
     with torch.no_grad():
-        if picture is None:
-            return joint.words([options.query]), options.query
-        images = from_pictures([open_picture(picture)])
-        return joint.pictures(cover(images, joint.side, joint.side).clamp(-1, 1)), picture.stem
-
-
-def _picture(query: str) -> Path | None:
-    """The file that is meant, or None where words are."""
-    from sfumato.retrieval.item import SUFFIXES
-
-    path = Path(query)
-    if path.is_file():
-        return path
-    if path.suffix.lower() in SUFFIXES:
-        raise UsageError(f"there is no picture {query}; without the ending {path.suffix} it would be words")
-    return None
+        if isinstance(asked, str):
+            return joint.words([asked]), asked
+        images = from_pictures([open_picture(asked)])
+        return joint.pictures(cover(images, joint.side, joint.side).clamp(-1, 1)), asked.stem
 
 
 def _told(options: argparse.Namespace, folder: Path, report: Report) -> int:
     """Say what came of a build, and name the first pictures that were passed over."""
     if options.json:
-        emit({"path": str(folder), **vars(report), "per_second": report.per_second})
+        told = vars(report) | {"faults": report.faults, "passed_over": [vars(fault) for fault in report.passed_over]}
+        emit({"path": str(folder), **told, "per_second": report.per_second})
     copies = f", {report.copies} were there already" if report.copies else ""
     say(
         f"{folder}: {report.entries} entries, {report.bytes / 1e6:.1f} MB ({report.pictures} pictures, "
         f"{report.per_second:.0f} a second; {report.faults} passed over{copies})",
         quiet=options.quiet,
     )
-    memory = _open(folder)
-    if memory.facts.index is not None:
-        say(_found(memory.facts.index), quiet=options.quiet)
-    faults = [fault for part in memory.parts for fault in part.fault_list] if report.faults else []
-    for fault in faults[:_FAULTS_TOLD]:
+    if (index := _open(folder).facts.index) is not None:
+        say(_found(index), quiet=options.quiet)
+    for fault in report.passed_over[:_FAULTS_TOLD]:
         say(f"passed over {fault.source}: {fault.reason}", quiet=options.quiet)
-    if len(faults) > _FAULTS_TOLD:
-        say(f"and {len(faults) - _FAULTS_TOLD} more (parts/*/faults.json names them all)", quiet=options.quiet)
+    if report.faults > _FAULTS_TOLD:
+        say(f"and {report.faults - _FAULTS_TOLD} more (--json names them all)", quiet=options.quiet)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfumato.cli.parser import Parser
-from sfumato.cli.values import existing_folder, number, whole
+from sfumato.cli.values import existing_folder, number, picture_or_words, whole
 
 __all__ = ["add_flags", "build_flags", "export_flags", "place", "remove_flags", "search_flags"]
 
@@ -58,7 +58,12 @@ def search_flags(parser: Parser) -> None:
     """The flags of ``sfumato memory search``."""
     place(parser)
     add_flag = parser.add_argument
-    add_flag("query", metavar="TEXT|PICTURE", help="what is looked for: words, or the file of a picture")
+    add_flag(
+        "query",
+        type=picture_or_words,
+        metavar="TEXT|PICTURE",
+        help="what is looked for: words, or the file of a picture",
+    )
     add_flag("--count", type=whole(1, 256), default=16, metavar="N", help="pictures that are shown (16)")
     _encoder_flag(parser, "the memory's")
     add_flag("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder of the sheet (.)")

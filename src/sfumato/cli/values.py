@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "number",
     "numbers",
     "painted",
+    "picture_or_words",
     "region",
     "reweighted",
     "size",
@@ -182,9 +184,25 @@ def expert(word: str) -> tuple[str, float, float]:
 def existing_file(word: str) -> Path:
     """A file that is there."""
     path = Path(word).expanduser()
-    if not path.is_file():
+    if not _is_file(path):
         raise ArgumentTypeError(f"there is no file '{printable(word)}'")
     return path
+
+
+def picture_or_words(word: str) -> Path | str:
+    """A file that is there, or words; what ends as a picture does is none."""
+    from sfumato.retrieval.item import is_picture
+
+    path = Path(word).expanduser()
+    if _is_file(path):
+        return path
+    if is_picture(word):
+        raise ArgumentTypeError(f"there is no picture '{printable(word)}'; without its ending it is words")
+    return word
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises where a name is too long)
 
 
 def existing_folder(word: str) -> Path:
@@ -249,7 +267,7 @@ def _place(word: str) -> Path | Box:
 
 def _mask(word: str) -> Path:
     path = Path(word).expanduser()
-    if not path.is_file():
+    if not _is_file(path):
         raise ArgumentTypeError(
             f"there is no file '{printable(word)}'; give a mask's file or LEFT,TOP,RIGHT,BOTTOM in whole pixels"
         )

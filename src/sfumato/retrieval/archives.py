@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
 from sfumato.retrieval.fault import Fault
 from sfumato.retrieval.item import LARGEST, SUFFIXES, Item, Slice, caption_of, digest_of_listing, label
+from sfumato.retrieval.opening import open_regular
 from sfumato.retrieval.tar_headers import Member, members
 
 __all__ = ["Archives", "open_archives"]
 
 _LARGEST_CAPTION, _CAPTIONS = 1_000_000, (".txt", ".json")
+_EMPTY = f"it holds no pictures ({', '.join(SUFFIXES)})"
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 
@@ -30,8 +32,9 @@ class Archives:
 
     A sample is what follows one another with one name up to the first dot: pictures (.jpg, .jpeg, .png, .webp), and
     their caption from .txt, or "caption" or "text" of a .json. Other members, and hidden ones, are passed by; links,
-    devices and pictures above the cap are faults; a caption that cannot be read is none. An archive that is damaged
-    gives what comes before the damage, and one fault.
+    devices and pictures above the cap are faults, and of pictures of one name and size in an archive all but the
+    first; a caption that cannot be read is none. An archive that is damaged gives what comes before the damage, and
+    one fault; one without pictures is a fault. An archive may itself be a link, which is followed wherever it leads.
 
     Args:
         name: of the folder or file.
@@ -39,6 +42,7 @@ class Archives:
         slices: ranges of bytes of an archive.
         root: the folder, absolute.
         size: pictures in a slice at most.
+        doubled: pictures whose name and size occur before them in their archive: it, and where their headers begin.
     """
 
     name: str
@@ -46,17 +50,35 @@ class Archives:
     slices: Sequence[Slice] = field(repr=False)
     root: str
     size: int
+    doubled: Set[tuple[str, int]] = field(repr=False, default=frozenset())
 
     def read(self, part: Slice) -> Iterator[Item | Fault]:
         """The pictures of a slice, and a fault for each that cannot be read."""
+        given = 0
         try:
-            with open(os.path.join(self.root, part.file), "rb") as file:
+            with open_regular(os.path.join(self.root, part.file)) as file:
                 for sample in _samples(members(file, part.start, part.stop), self.size):
-                    yield from _found(file, part.file, sample)
+                    given += len(sample.given)
+                    yield from self._found(file, part.file, sample)
+            if not given:
+                raise ValueError(_EMPTY)
         except OSError as error:
             yield Fault(label(part.file), f"it cannot be read ({error.strerror})")
         except ValueError as error:
             yield Fault(label(part.file), str(error))
+
+    def _found(self, file: BinaryIO, archive: str, sample: _Sample) -> Iterator[Item | Fault]:
+        caption = None if sample.caption is None else _caption(file, sample.caption)
+        for member in sample.given:
+            source = label(archive, member.name)
+            if member.kind == "other":
+                yield Fault(source, "it is a link or a device, which is not followed")
+            elif (archive, member.start) in self.doubled:
+                yield Fault(source, "its archive has a picture of that name and size before it, which counts")
+            elif member.size > LARGEST:
+                yield Fault(source, f"it is larger than the {LARGEST / 1e6:g} MB allowed")
+            else:
+                yield Item(source, _content(file, member), caption)
 
 
 def open_archives(root: str, name: str, files: Sequence[str], size: int) -> Archives:
@@ -73,16 +95,29 @@ def open_archives(root: str, name: str, files: Sequence[str], size: int) -> Arch
     """
     slices: list[Slice] = []
     told: list[object] = [("archives", size)]
+    doubled: set[tuple[str, int]] = set()
     for file in files:
-        try:
-            with open(os.path.join(root, file), "rb") as stream:
-                _refuse_packed(stream, file)
-                told.append((file, os.fstat(stream.fileno()).st_size))
-                ranges = _ranges(stream, size, told)
-        except OSError:
-            ranges = [(0, 0, 1)]
+        ranges = _listed(root, file, size, told, doubled)
         slices += [Slice(len(slices) + n, count, file, start, stop) for n, (count, start, stop) in enumerate(ranges)]
-    return Archives(name, digest_of_listing(told), tuple(slices), root, size)
+    return Archives(name, digest_of_listing(told), tuple(slices), root, size, frozenset(doubled))
+
+
+def _listed(
+    root: str, file: str, size: int, told: list[object], doubled: set[tuple[str, int]]
+) -> list[tuple[int, int, int]]:
+    """The ranges of an archive; of one that cannot be read, one in whose place the fault will be."""
+    nothing = [(0, 0, 1)]
+    try:
+        stream = open_regular(os.path.join(root, file))
+    except (OSError, ValueError):
+        return nothing
+    with stream:
+        try:
+            _refuse_packed(stream, file)
+            told.append((file, os.fstat(stream.fileno()).st_size))
+            return _ranges(stream, file, size, told, doubled)
+        except OSError:
+            return nothing
 
 
 @dataclass
@@ -127,10 +162,16 @@ def _split(name: str) -> tuple[str, str]:
     return (posixpath.join(folder, stem), (dot + suffix).lower()) if stem else ("", "")
 
 
-def _ranges(stream: BinaryIO, size: int, told: list[object]) -> list[tuple[int, int, int]]:
-    """An archive as (pictures, first byte, byte after the last), at most ``size`` pictures each; told what is there."""
+def _ranges(
+    stream: BinaryIO, file: str, size: int, told: list[object], doubled: set[tuple[str, int]]
+) -> list[tuple[int, int, int]]:
+    """An archive as (pictures, first byte, byte after the last), at most ``size`` pictures each.
+
+    What is there is appended to ``told``, and what has the name and size of one before it is put into ``doubled``; of
+    its content nothing is read here.
+    """
     length = os.fstat(stream.fileno()).st_size
-    starts, counts = [0], [0]
+    starts, counts, seen = [0], [0], set[tuple[str, int]]()
     try:
         for sample in _samples(members(stream, 0, length), size):
             if counts[-1] + len(sample.given) > size:
@@ -138,21 +179,15 @@ def _ranges(stream: BinaryIO, size: int, told: list[object]) -> list[tuple[int, 
                 counts.append(0)
             counts[-1] += len(sample.given)
             told += [(member.name, member.size) for member in (*sample.given, sample.caption) if member is not None]
+            for member in sample.given:
+                known = (label(file, member.name), member.size)
+                if known in seen:
+                    doubled.add((file, member.start))
+                elif member.kind == "file":
+                    seen.add(known)
     except ValueError:
         pass  # it is read again with its slice, and is a fault there
     return list(zip(counts, starts, [*starts[1:], length], strict=True))
-
-
-def _found(file: BinaryIO, archive: str, sample: _Sample) -> Iterator[Item | Fault]:
-    caption = None if sample.caption is None else _caption(file, sample.caption)
-    for member in sample.given:
-        source = label(archive, member.name)
-        if member.kind == "other":
-            yield Fault(source, "it is a link or a device, which is not followed")
-        elif member.size > LARGEST:
-            yield Fault(source, f"it is larger than the {LARGEST / 1e6:g} MB allowed")
-        else:
-            yield Item(source, _content(file, member), caption)
 
 
 def _caption(file: BinaryIO, member: Member) -> str | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sfumato.retrieval.corpus import Corpus
 from sfumato.retrieval.embed import COPY, Maker, make_part
-from sfumato.retrieval.fault import RetrievalError
+from sfumato.retrieval.fault import Fault, RetrievalError
 from sfumato.retrieval.index import Fill, build_index, open_index
 from sfumato.retrieval.memory import Memory, MemoryFacts, read_facts, write_facts
 from sfumato.retrieval.merge import add_shard
@@ -39,7 +39,7 @@ class Report:
     Args:
         entries: of the memory.
         pictures: that were looked at in this run.
-        faults: pictures of the corpus that were passed over, in this run or a former one.
+        passed_over: pictures of the corpus that cannot be used, in this run or a former one, in order.
         copies: pictures of the corpus that were there already.
         seconds: that it took.
         bytes: that the memory's folder takes.
@@ -47,10 +47,15 @@ class Report:
 
     entries: int
     pictures: int
-    faults: int
+    passed_over: tuple[Fault, ...]
     copies: int
     seconds: float
     bytes: int
+
+    @property
+    def faults(self) -> int:
+        """The number of pictures that were passed over."""
+        return len(self.passed_over)
 
     @property
     def per_second(self) -> float:
@@ -179,15 +184,12 @@ def finish(folder: Path, plan: Plan, say: Say, fill: Fill = add_shard) -> Memory
         index=None,
     )
     if not facts.entries:
-        first = next(fault for part in parts for fault in part.fault_list)
+        faults = [fault for part in parts for fault in part.fault_list]
         sweep(folder, ())
         with suppress(OSError):
             (folder / "parts").rmdir()
         (folder / PLAN).unlink()
-        raise RetrievalError(
-            f"none of the {sum(part.faults for part in parts)} pictures of {plan.corpus} can be used; the first of "
-            f"them, {first.source}: {first.reason}"
-        )
+        raise RetrievalError(_nothing(plan.corpus, faults))
     former, planned = _whole_facts(folder), read_plan(folder)
     if former is not None and planned == plan and replace(former, index=None) == facts:
         return former
@@ -239,10 +241,18 @@ def report_of(folder: Path, facts: MemoryFacts, parts: list[str], pictures: int,
     Raises:
         RetrievalError: a part is damaged.
     """
-    found = [fault.reason for name in parts for fault in Part.open(folder / "parts" / name).fault_list]
-    copies = found.count(COPY)
+    found = [fault for name in parts for fault in Part.open(folder / "parts" / name).fault_list]
+    passed_over = tuple(fault for fault in found if fault.reason != COPY)
     taken = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Report(facts.entries, pictures, len(found) - copies, copies, seconds, taken)
+    return Report(facts.entries, pictures, passed_over, len(found) - len(passed_over), seconds, taken)
+
+
+def _nothing(corpus: str, faults: list[Fault]) -> str:
+    """Why there is no memory."""
+    if not faults:
+        return f"{corpus} holds no pictures"
+    more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
+    return f"nothing of {corpus} can be used; {faults[0].source}: {faults[0].reason}{more}"
 
 
 def _whole_facts(folder: Path) -> MemoryFacts | None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sfumato.retrieval.fault import Fault
 from sfumato.retrieval.item import LARGEST, Item, Slice, caption_of, digest_of_listing, is_picture, label
+from sfumato.retrieval.opening import open_inside
 
 __all__ = ["Folder", "list_files", "open_folder"]
 
-_METADATA, _LARGEST_CAPTION = "metadata.jsonl", 65536
+_METADATA, _LARGEST_CAPTION, _LONGEST_LINE = "metadata.jsonl", 65536, 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,8 @@ def open_folder(root: str, name: str, files: Sequence[tuple[str, int]], size: in
         text: the column of metadata.jsonl that holds the captions; "" for none.
 
     Raises:
-        ValueError: a metadata.jsonl cannot be read, or none has the column.
+        ValueError: a metadata.jsonl cannot be read, is a link that leads out of the folder, or has a line of more than
+            1 MB; or none has the column.
     """
     names = [file for file, _ in files if is_picture(file) or file.endswith("/")]
     captions = _captions(root, [file for file, _ in files if posixpath.basename(file) == _METADATA], text)
@@ -113,14 +114,8 @@ def _size(entry: os.DirEntry[str]) -> int:
 
 
 def _read_inside(root: str, name: str, most: int) -> bytes:
-    path = os.path.realpath(os.path.join(root, name))
-    if not path.startswith(os.path.join(root, "")):
-        raise ValueError("it is a link that leads out of the corpus")
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise ValueError("it is no file")
-        content = file.read(min(facts.st_size, most) + 1)
+    with open_inside(root, name) as file:
+        content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
     if len(content) > most:
         raise ValueError(f"it is larger than the {most / 1e6:g} MB allowed")
     return content
@@ -143,14 +138,30 @@ def _captions(root: str, files: Sequence[str], text: str) -> dict[str, str]:
 
 
 def _rows(root: str, file: str) -> Iterator[dict[str, Any]]:
-    with open(os.path.join(root, file), "rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if not isinstance(row["file_name"], str):
-                    raise TypeError
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise ValueError(f'{label(file)}, line {number}, is no JSON object with a "file_name"') from error
-            yield row
+    for number, line in enumerate(_lines(root, file), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row["file_name"], str):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f'{label(file)}, line {number}, is no JSON object with a "file_name"') from error
+        yield row
+
+
+def _lines(root: str, file: str) -> Iterator[bytes]:
+    """The lines of a table of captions.
+
+    Raises:
+        ValueError: it cannot be read, leads out of the corpus, or has a line that is too long; the sentence names it.
+    """
+    try:
+        with open_inside(root, file) as lines:
+            while line := lines.readline(_LONGEST_LINE + 1):
+                if len(line) > _LONGEST_LINE:
+                    raise ValueError(f"it has a line of more than the {_LONGEST_LINE / 1e6:g} MB allowed")
+                yield line
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{label(file)} cannot be used ({reason}); correct it or take it away") from error

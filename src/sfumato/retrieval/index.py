@@ -41,6 +41,7 @@ Fill = Callable[[Any, Stream], Any]
 """From an index that knows its lists and a stream to one with its vectors, as ``merge.add_shard``."""
 
 _QUERIES = 4096
+_TIED = (1, 32, 1024)
 _NAME = re.compile(r"index-[0-9a-f]{16}\.faiss")
 _EXACT = Recall(share=1.0, low=1.0, high=1.0, count=0, queries=0)
 
@@ -102,6 +103,8 @@ class Index:
 
     def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The rows with the largest cosines, the largest first, and of equal ones the smallest row first.
+
+        So too at the last place, if at most a thousand rows share it; of more, some are found.
 
         Args:
             queries: (B, D) float32 of length 1.
@@ -252,15 +255,35 @@ def _written(folder: Path, index: Any, measured: Recall) -> IndexFacts:
 
 
 def _nearest(index: Any, asked: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Rows (B, k) and cosines (B, k) for queries (B, D)."""
+    """Rows (B, k) and cosines (B, k) for queries (B, D).
+
+    Of rows that share the k-th place faiss keeps any. One more than k is searched for, which shows whether there are
+    such, and for the few queries that have them so many more as ``_TIED`` says, until all of them are found.
+    """
     rows, cosines = np.empty((len(asked), count), np.int64), np.empty((len(asked), count), np.float32)
+    left: Any = slice(None)
+    for more in _TIED:
+        wide = min(count + more, index.ntotal)
+        found, near = _searched(index, asked[left], count, wide)
+        rows[left], cosines[left] = found[:, :count], near[:, :count]
+        left = np.arange(len(asked))[left][near[:, -1] == near[:, count - 1]]
+        if wide == index.ntotal or not len(left):
+            break
+    return rows, cosines
+
+
+def _searched(
+    index: Any, asked: NDArray[np.float32], count: int, wide: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows (B, wide) and cosines (B, wide), of equal ones the smallest row first; the first ``count`` are there."""
+    rows, cosines = np.empty((len(asked), wide), np.int64), np.empty((len(asked), wide), np.float32)
     for start in range(0, len(asked), _QUERIES):
         part = slice(start, start + _QUERIES)
-        cosines[part], rows[part] = index.search(asked[part], count)
-    short = (rows < 0).any(1)
+        cosines[part], rows[part] = index.search(asked[part], wide)
+    short = (rows[:, :count] < 0).any(1)
     if short.any():  # the lists that were looked into hold fewer
-        cosines[short], rows[short] = index.search(asked[short], count, params=_everywhere(index))
-    np.clip(cosines, -1, 1, out=cosines)
+        cosines[short], rows[short] = index.search(asked[short], wide, params=_everywhere(index))
+    np.clip(cosines, -1, 1, out=cosines, where=rows >= 0)
     if (cosines[:, 1:] == cosines[:, :-1]).any():
         order = np.lexsort((rows, -cosines))
         rows, cosines = np.take_along_axis(rows, order, 1), np.take_along_axis(cosines, order, 1)

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sfumato.retrieval.fault import Fault
 from sfumato.retrieval.item import LARGEST, Item, Slice, caption_of, digest_of_listing, label
+from sfumato.retrieval.opening import open_regular
 
 __all__ = ["Tables", "open_tables"]
 
-_BATCH, _BUFFER = 32, 1 << 20
+_BUFFER, _LARGEST_CAPTION = 1 << 20, 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Parquet files, one after the other; read page by page, never as a whole.
+    """Parquet files, one after the other; read page by page and row by row, never as a whole.
 
     A slice is some row groups, or a part of one that is larger; the later its part, the more of the group is read
-    before it. A picture's source is its file and row. What cannot be read of a group is one fault of its file.
+    before it. A picture's source is its file and row. What cannot be read of a group is one fault of its file; a
+    caption above 1 MB is none. A few bytes may say one large value for many rows, so that no two rows are held at a
+    time and no value is taken out before its length is known. A file may itself be a link, which is followed wherever
+    it leads.
 
     Args:
         name: of the folder or file.
@@ -45,6 +50,7 @@ class Tables:
         """The pictures of a slice, and a fault for each that is missing or cannot be read."""
         try:
             with _open(self.root, part.file) as file:
+                _check_columns(file.schema_arrow, (self.image, self.text), label(part.file))
                 groups = list(_groups(file))
                 if not part.stop:
                     raise ValueError("it has no rows")
@@ -58,27 +64,32 @@ class Tables:
         row = first
         columns = [self.image, *([self.text] if self.text else [])]
         try:
-            batches = file.iter_batches(_BATCH, row_groups=[number], columns=columns, use_threads=False)
-            for batch in batches:
-                wanted = batch.slice(max(0, part.start - row), max(0, part.stop - max(row, part.start)))
-                start = max(row, part.start)
-                for place, values in enumerate(wanted.to_pylist()):
-                    yield self._found(label(part.file, str(start + place)), values)
-                row += len(batch)
+            for batch in file.iter_batches(1, row_groups=[number], columns=columns, use_threads=False):
+                if row >= part.start:
+                    yield self._found(label(part.file, str(row)), batch)
+                row += 1
                 if row >= part.stop:
                     return
         except (OSError, ValueError, pa.ArrowException) as error:
             reason = _reason(error, self.root)
             yield Fault(label(part.file), f"its row group {number} cannot be read from row {row} on ({reason})")
 
-    def _found(self, source: str, values: dict[str, Any]) -> Item | Fault:
-        content = values[self.image]
-        content = content.get("bytes") if isinstance(content, dict) else content
-        if not content:
+    def _found(self, source: str, row: pa.RecordBatch) -> Item | Fault:
+        column = row.column(self.image)
+        column = _bytes_of(column) if pa.types.is_struct(column.type) else column
+        length = _length(column)
+        if not length:
             return Fault(source, "its row holds no picture")
-        if len(content) > LARGEST:
+        if length > LARGEST:
             return Fault(source, f"it is larger than the {LARGEST / 1e6:g} MB allowed")
-        return Item(source, content, caption_of(values.get(self.text)))
+        return Item(source, column[0].as_py(), self._caption(row))
+
+    def _caption(self, row: pa.RecordBatch) -> str | None:
+        if not self.text:
+            return None
+        column = row.column(self.text)
+        column = column.flatten() if pa.types.is_list(column.type) else column
+        return caption_of(column[0].as_py()) if 0 < _length(column) <= _LARGEST_CAPTION else None
 
 
 def open_tables(root: str, name: str, files: Sequence[str], size: int, columns: tuple[str, str]) -> Tables:
@@ -92,7 +103,7 @@ def open_tables(root: str, name: str, files: Sequence[str], size: int, columns: 
         columns: of the pictures and of the captions; "" for no captions.
 
     Raises:
-        ValueError: a file has no such column, or one that holds something else.
+        ValueError: a file has no such column, several of that name, or one that holds something else.
     """
     slices: list[Slice] = []
     told: list[object] = [("tables", size, columns)]
@@ -104,8 +115,21 @@ def open_tables(root: str, name: str, files: Sequence[str], size: int, columns: 
     return Tables(name, digest_of_listing(told), tuple(slices), root, *columns)
 
 
-def _open(root: str, file: str) -> pq.ParquetFile:
-    return pq.ParquetFile(os.path.join(root, file), buffer_size=_BUFFER, pre_buffer=False)
+@contextmanager
+def _open(root: str, file: str) -> Generator[pq.ParquetFile]:
+    with open_regular(os.path.join(root, file)) as stream:
+        yield pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
+
+
+def _bytes_of(column: pa.Array) -> pa.Array:
+    """The pictures of a column of structs; none where the struct is none."""
+    return pc.struct_field(column, "bytes")  # pyright: ignore
+
+
+def _length(column: pa.Array) -> int:
+    """Bytes of the first value of a column; 0 if there is none. The value itself stays where it is."""
+    length = pc.binary_length(column[:1])[0].as_py() if len(column) else None  # pyright: ignore
+    return length or 0
 
 
 def _rows(root: str, file: str, columns: tuple[str, str]) -> tuple[list[int], int]:
@@ -153,9 +177,11 @@ def _ranges(rows: Sequence[int], size: int) -> list[tuple[int, int]]:
 
 def _check_columns(schema: pa.Schema, columns: tuple[str, str], file: str) -> None:
     for column in filter(None, columns):
-        if column not in schema.names:
-            names = ", ".join(schema.names)
-            raise ValueError(f'{file} has no column "{column}"; it has {names}')
+        count = schema.names.count(column)
+        if not count:
+            raise ValueError(f'{file} has no column "{column}"; it has {", ".join(schema.names)}')
+        if count > 1:
+            raise ValueError(f'{file} has {count} columns "{column}", which cannot be told apart; rename all but one')
     image, text = columns
     kind = schema.field(image).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
@@ -170,4 +196,5 @@ def _check_columns(schema: pa.Schema, columns: tuple[str, str], file: str) -> No
 
 def _reason(error: Exception, root: str) -> str:
     """What a library says, on one line and without where things are."""
-    return " ".join(str(error).replace(os.path.join(root, ""), "").split())[:300]
+    said = getattr(error, "strerror", None) or str(error)
+    return " ".join(said.replace(os.path.join(root, ""), "").split())[:300]
