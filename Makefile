@@ -33,12 +33,13 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(BIN)/python --project benchmarks
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
 
 results: $(VENV)/.dev $(STUDY)/openmoji bench
-	$(BIN)/sfumato evaluate --output docs/results --card
+	$(BIN)/sfumato evaluate --output docs/results --force --card
 	$(BIN)/python benchmarks/details.py --write
 	$(BIN)/python benchmarks/steering.py --write
 	$(BIN)/python benchmarks/edits_cost.py --write

@@ -13,7 +13,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from sfumato.attention.structure import Structure
 from sfumato.core.sheet import table
 from sfumato.evaluate.binding import Bound, binding_of
 from sfumato.evaluate.coloured_pairs import ColouredPair, cc500_pairs, drawn, world_pairs
-from sfumato.evaluate.intervals import Interval, bootstrap_mean
+from sfumato.evaluate.intervals import Interval, bootstrap_mean, wilson
 from sfumato.evaluate.judge import Judge
 from sfumato.evaluate.report import Report, to_markdown, write_report
 from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
@@ -235,7 +235,15 @@ def _cells(
         same[other] = one
         halves = [bootstrap_mean(both[other]), bootstrap_mean(both[other] - both[one])]
     more = None if plain is None or plain is found else bootstrap_mean(both - plain["both"], clusters=same)
-    return [*(bootstrap_mean(found[name], clusters=same) for name in _COLUMNS), *halves, more]
+    return [*(_share(found[name], same) for name in _COLUMNS), *halves, more]
+
+
+def _share(values: Tensor, clusters: Tensor) -> Interval:
+    """A mean of shares, (prompts,); where all are 0 or all 1, which no resample changes, Wilson's of the clusters."""
+    count, first = len(clusters.unique()), float(values[0])
+    if first in (0.0, 1.0) and bool((values == first).all()):
+        return replace(wilson(int(first) * count, count), count=len(values))
+    return bootstrap_mean(values, clusters=clusters)
 
 
 def _by_prompt(found: Sequence[Bound], name: str, seeds: int) -> Tensor:
@@ -291,7 +299,8 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
         rows=rows,
         notes=(
             f"{len(pairs)} prompts, {bench.seeds} pictures each; {made_of}.",
-            "Intervals are bootstraps over prompts, those with exchanged colours drawn together.",
+            "Intervals are bootstraps over prompts, those with exchanged colours drawn together; where all pictures "
+            "agree, Wilson's of as many trials.",
             "The last three columns are of both things, each in its colour: over the prompts that are another with its "
             "colours exchanged; these less those others, pair by pair; and all, with the same seeds, less plain.",
             "A thing is seen if it is among the judge's five likeliest of 991 concepts in its half; the halves may be "

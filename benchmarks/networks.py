@@ -18,9 +18,11 @@ from sfumato.core.noise import Noise
 from sfumato.core.sample import sample
 from sfumato.guidance.classifier_free import classifier_free
 from sfumato.networks.unet import UNetNetwork
-from sfumato.recipes import codec, denoiser
+from sfumato.recipes import codec
+from sfumato.recipes.denoiser import Config as DenoiserConfig
 from sfumato.samplers.names import named_sampler
 from sfumato.samplers.schedule import prediction_of, schedule_of
+from sfumato.train.embedded import SCHEDULER, build_unet
 
 __all__ = ["EMBEDDED", "FULL", "Size", "full_at", "our_loop", "seeds_of", "their_loop"]
 
@@ -49,7 +51,7 @@ class Size:
         """A random U-Net, the same each time."""
         torch.manual_seed(0)
         if self.name == EMBEDDED.name:
-            return denoiser.build(denoiser.Config(), self.latent[0], self.tokens[1]).eval()
+            return build_unet(DenoiserConfig().width, self.latent[0], self.tokens[1]).eval()
         return UNet2DConditionModel(sample_size=self.latent[1], cross_attention_dim=self.tokens[1]).eval()
 
     def vae(self) -> Any:
@@ -85,11 +87,10 @@ def our_loop(
     size: Size, unet: Any, count: int, steps: int, dtype: torch.dtype, vae: Any = None
 ) -> Callable[[], Tensor]:
     """sfumato's sampling of ``count`` pictures: DDIM with guidance, decoded if there is an autoencoder."""
-    scheduler = denoiser.SCHEDULER
-    network = UNetNetwork(unet.to(dtype), prediction_of(scheduler))
-    model = DenoisingModel(network, schedule_of(scheduler))
+    network = UNetNetwork(unet.to(dtype), prediction_of(SCHEDULER))
+    model = DenoisingModel(network, schedule_of(SCHEDULER))
     text, none = (Branch(Condition(size.text(count, seed))) for seed in (0, 1000))
-    sampler = named_sampler("ddim", scheduler, steps)
+    sampler = named_sampler("ddim", SCHEDULER, steps)
     denoise = Guided(model, classifier_free(text, none, GUIDANCE))
     to_images = (lambda x0: x0) if vae is None else LatentCodec(vae.to(dtype)).decode
 
@@ -106,12 +107,12 @@ def their_loop(
     size: Size, unet: Any, count: int, steps: int, dtype: torch.dtype, vae: Any = None
 ) -> Callable[[], Tensor]:
     """The same by diffusers' ``StableDiffusionPipeline``, which puts both branches into one forward pass too."""
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         vae=None if vae is None else vae.to(dtype),
         text_encoder=None,
         tokenizer=None,
         unet=unet.to(dtype),
-        scheduler=DDIMScheduler.from_config(denoiser.SCHEDULER),
+        scheduler=DDIMScheduler.from_config(SCHEDULER),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -264,7 +264,8 @@ def clip(bench: Bench) -> Found:
 
         columns[f"estimate {scale:g}"] = bench.generated(texts, clean)
     rows = _class_rows(bench, columns, [prompt.spec.objects[0].concept for prompt in prompts])
-    rows = {"pictures-words cosine": [bench.likeness(images, texts) for images in columns.values()], **rows}
+    alike = [None if "estimate" in name else bench.likeness(images, texts) for name, images in columns.items()]
+    rows = {"pictures-words cosine": alike, **rows}  # that encoder has guided the estimates: it is no judge of them
     return "CLIP guidance against classifier-free guidance", rows, columns, texts
 
 

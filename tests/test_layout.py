@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retrieval": {"core", "encoders", "world", "durable"},
     "checkpoints": {"core", "networks", "encoders", "samplers", "durable"},
     "train": {"core", "networks", "encoders", "samplers", "checkpoints", "world", "retrieval", "durable"},
-    "evaluate": {"core", "encoders", "world", "retrieval", "machine"},
+    "evaluate": {"core", "encoders", "world", "retrieval", "machine", "durable"},
     "analysis": {"core", "retrieval"},
     "flows": {
         *("core", "attention", "guidance", "networks", "encoders", "samplers"),
@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "given": {"fields"},
     "from_memory": {"fields", "given"},
     "recipe": {"fields", "from_memory", "given"},
-    "metadata": {"a1111", "fields", "from_memory", "given", "recipe"},
+    "metadata": {"a1111", "fields", "from_memory", "given", "recipe", "png_text"},
     "__main__": {"cli"},
 }
 MAY_IMPORT["recipes"] = {*MAY_IMPORT} - {"__main__"} | {"flows"}

@@ -183,6 +183,28 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path: Path
     assert checkpoint.newest(tmp_path)[0] == tmp_path / checkpoint.name_at(10)
 
 
+def test_a_gradient_that_is_not_finite_stops_before_it_is_learned_or_kept(tmp_path: Path):
+    def bad(module: nn.Module, indices: Tensor, noise: Noise) -> Mapping[str, Tensor]:
+        whole = loss(module, indices, noise)["loss"]
+        return {"loss": whole * float("nan") if calls.append(0) or len(calls) == 59 else whole}
+
+    calls: list[int] = []
+    settings = config(tmp_path, max_train_steps=30, gradient_accumulation_steps=2)
+    with pytest.raises(FloatingPointError, match="at step 29, and the norm of its gradient nan"):
+        fit(network(), bad, Order(len(X), 8).indices, settings)
+    assert checkpoint.newest(tmp_path)[0] == tmp_path / checkpoint.name_at(20)
+
+
+def test_going_on_from_an_earlier_checkpoint_needs_a_folder_of_its_own(tmp_path: Path):
+    run(config(tmp_path / "a", max_train_steps=20, checkpoints_total_limit=5))
+    earlier = str(tmp_path / "a" / checkpoint.name_at(10))
+    with pytest.raises(FileExistsError, match="goes on to checkpoint-00000020 already: choose another --output_dir"):
+        run(config(tmp_path / "a", resume_from_checkpoint=earlier))
+    run(config(tmp_path / "b", resume_from_checkpoint=earlier))
+    run(config(tmp_path / "a", resume_from_checkpoint="latest"))
+    assert_same(weights_of(tmp_path / "a", 100), weights_of(tmp_path / "b", 100))
+
+
 def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path):
     def interrupted(module: nn.Module, indices: Tensor, noise: Noise) -> Mapping[str, Tensor]:
         if calls.append(0) or len(calls) == 34:

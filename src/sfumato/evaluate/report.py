@@ -10,6 +10,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sfumato.durable import write_synced
 from sfumato.evaluate.intervals import Interval
 
 __all__ = ["Cell", "Report", "installed_versions", "scores_of", "to_markdown", "write_report"]
@@ -120,9 +121,9 @@ def write_report(report: Report, folder: Path, name: str) -> tuple[Path, Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     page, data = folder / f"{name}.md", folder / f"{name}.json"
-    page.write_text(to_markdown(report), encoding="utf-8")
+    write_synced(page, to_markdown(report).encode())
     content = asdict(report) | {"day": report.day.isoformat()}
-    data.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_synced(data, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return page, data
 
 

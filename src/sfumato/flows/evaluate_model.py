@@ -43,7 +43,7 @@ class EvaluationSettings:
         count: the first so many of the fixed prompts, >= 20.
         reference: real scenes of further prompts that the sets are compared with, >= 20.
         steer: guidance and all else that is asked of the denoiser.
-        follow: adds to it what depends on the prompts of a batch, such as their likeness; None: nothing.
+        follow: adds to it what depends on a batch, from its prompts and seeds, such as their likeness; None: nothing.
         walk: steps and scheduler.
         seed: of the first picture; picture i has seed + i.
         batch: pictures made at once; memory and speed only.
@@ -57,7 +57,7 @@ class EvaluationSettings:
     count: int = 500
     reference: int = 2000
     steer: Steering = Steering()
-    follow: Callable[[Parts, Sequence[str], Steering], Steering] | None = None
+    follow: Callable[[Parts, Sequence[str], Sequence[int], Steering], Steering] | None = None
     walk: Walk = Walk()
     seed: int = 0
     batch: int = 25
@@ -150,7 +150,7 @@ def generated_pictures(
         some = texts[start : start + settings.batch]
         seeds = [settings.seed + start + number for number in range(len(some))]
         say(f"generating {start + len(some)} of {len(texts)}")
-        steer = settings.steer if settings.follow is None else settings.follow(parts, some, settings.steer)
+        steer = settings.steer if settings.follow is None else settings.follow(parts, some, seeds, settings.steer)
         made.append(text_to_image(parts, some, seeds=seeds, steer=steer, walk=settings.walk))
     return resize(torch.cat(made).cpu(), 64, 64).clamp(-1, 1)
 

@@ -77,8 +77,8 @@ class CodeCodec:
             raise ValueError(f"a picture has {self.side} x {self.side} codes, got shape {tuple(codes.shape)}")
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.count:
             raise ValueError(f"codes lie in [0, {self.count}), got {int(codes.min())} to {int(codes.max())}")
-        vectors = self.vq.quantize.embedding(codes).unflatten(1, (self.side, self.side)).permute(0, 3, 1, 2)
-        return self.vq.decode(vectors, force_not_quantize=True).sample.float().clamp(-1, 1)
+        vectors = self.vq.quantize.embedding(codes.to(self.vq.device)).unflatten(1, (self.side, self.side))
+        return self.vq.decode(vectors.permute(0, 3, 1, 2), force_not_quantize=True).sample.float().clamp(-1, 1)
 
 
 def perplexity(codes: Tensor, count: int) -> Tensor:

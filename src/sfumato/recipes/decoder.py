@@ -14,7 +14,7 @@ Papers: Diffusion Transformers with Representation Autoencoders (Zheng et al., 2
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,6 +77,7 @@ def main(config: Config) -> None:
     from sfumato.core.codec import LatentCodec
     from sfumato.core.sheet import grid
     from sfumato.train.card import write_card
+    from sfumato.train.device import device_of
     from sfumato.train.fit import fit
     from sfumato.train.order import Order
     from sfumato.train.reconstruction import reconstruction_loss
@@ -92,17 +93,18 @@ def main(config: Config) -> None:
     vae.post_quant_conv.requires_grad_(True)
 
     def loss(module: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
-        again = noise.uniform((len(indices),)) < config.redrawn_share
-        z = torch.where(again[:, None, None, None], data.redrawn[indices], data.encoded[indices])
-        images = to_images(data.pictures[indices])
+        again, there = noise.uniform((len(indices),)) < config.redrawn_share, device_of(module)
+        z = torch.where(again[:, None, None, None], data.redrawn[indices], data.encoded[indices]).to(there)
+        images = to_images(data.pictures[indices]).to(there)
         return reconstruction_loss(LatentCodec(module).decode(z), images, config.mse_weight, config.coarse_weight)
 
     def look(module: Any) -> Image.Image:
-        shown = LatentCodec(module)
+        shown, there = LatentCodec(module), device_of(module)
         rows = (to_images(held_out.pictures[:_SHOWN]), held_out.encoded[:_SHOWN], held_out.redrawn[:_SHOWN])
-        return grid(torch.cat([rows[0], *(shown.decode(z.float()) for z in rows[1:])]), columns=_SHOWN)
+        return grid(torch.cat([rows[0], *(shown.decode(z.float().to(there)).cpu() for z in rows[1:])]), columns=_SHOWN)
 
     report = fit(vae, loss, order.indices, config, sample=look)
+    vae.cpu()
     after = measure(codec, held_out)
     scores = {name: f"{after[name]:.2f}, before {before[name]:.2f}" for name in after}
     vae.half().save_pretrained(config.output_dir / "vae", max_shard_size="14MB")
@@ -132,8 +134,7 @@ def _prepared(config: Config, parts: Parts) -> tuple[RedrawnSet, RedrawnSet]:
         )
 
     scenes = SceneStream(open_world(config.world or None), config.seed, config.scenes, config.scene_config())
-    others = replace(scenes, count=_HELD_OUT, config=replace(scenes.config, split="validation"))
-    return prepared(scenes), prepared(others)
+    return prepared(scenes), prepared(scenes.held_out(_HELD_OUT))
 
 
 def redrawn(parts: Parts, latents: Tensor, captions: Sequence[str], walked: int, batch: int = 64) -> Tensor:

@@ -14,7 +14,7 @@ Paper: Diffusion Models Beat GANs on Image Synthesis (Dhariwal & Nichol, 2021), 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -143,34 +143,38 @@ def main(config: Config) -> None:
     from sfumato.recipes.pictures_words import contrastive_loss
     from sfumato.samplers.schedule import schedule_of
     from sfumato.train.card import write_card
+    from sfumato.train.device import device_of
     from sfumato.train.embedded import SCHEDULER
     from sfumato.train.fit import fit
     from sfumato.train.labelled import prepare_labelled, word_lists
     from sfumato.train.locked import TextAndCodec
     from sfumato.train.order import Order
+    from sfumato.train.scenes import SceneStream
     from sfumato.world.sources import open_world
 
     locked, world = TextAndCodec.load(config.text, config.codec), open_world(config.world or None)
-    kinds, folder, seed = config.scene_config(), config.output_dir, config.seed
-    data = prepare_labelled(locked, world, kinds, folder, seed=seed, count=config.scenes)
-    held_out = prepare_labelled(locked, world, replace(kinds, split="validation"), folder, seed=seed, count=_HELD_OUT)
+    folder, seed = config.output_dir, config.seed
+    scenes = SceneStream(world, seed, config.scenes, config.scene_config())
+    data, held_out = (prepare_labelled(locked, each, folder) for each in (scenes, scenes.held_out(_HELD_OUT)))
     schedule = schedule_of(SCHEDULER)
     order = Order(config.scenes, config.train_batch_size, seed)
     torch.manual_seed(seed)
     guide = build(config, word_lists(world), data.latents.shape[1], data.sentences.shape[1])
 
     def loss(module: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
-        x0 = data.latents[indices].float()
+        x0 = data.latents[indices].to(device_of(module), torch.float32)
         level = schedule.draw(len(indices), noise)
         reading = module(noised(x0, noise.like(x0), level), level)
         scale = module.logit_scale.exp()
+        right = {name: labels[indices].to(x0.device) for name, labels in data.labels.items()}
         losses = {
-            "sentence": contrastive_loss(reading.sentence, data.sentences[indices], scale),
-            **{name: label_loss(reading.logits[name], labels[indices]) for name, labels in data.labels.items()},
+            "sentence": contrastive_loss(reading.sentence, data.sentences[indices].to(x0), scale),
+            **{name: label_loss(reading.logits[name], labels) for name, labels in right.items()},
         }
         return {"loss": torch.stack([*losses.values()]).sum(), **losses, "scale": scale.detach()}
 
     report = fit(guide, loss, order.indices, config)
+    guide.cpu()
     levels = [schedule.at_ratio(torch.tensor(ratio)) if ratio else schedule.end for ratio in _RATIOS]
     shares = [measure(guide, held_out, level) for level in levels]
     at = f"held-out scenes at sigma/alpha {', '.join(f'{ratio:g}' for ratio in _RATIOS)}"

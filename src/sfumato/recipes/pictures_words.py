@@ -76,25 +76,26 @@ def prepare_captioned(config: Config) -> tuple[Captioned, Captioned, str]:
     from sfumato.encoders.image import sentences
     from sfumato.train.locked import digest, locked_text
     from sfumato.train.prepare import cached
-    from sfumato.train.scenes import render
+    from sfumato.train.scenes import SceneStream
     from sfumato.world.scene import SceneConfig
     from sfumato.world.sources import open_world
 
     world, text = open_world(config.world or None), locked_text(config.text)
-    wanted = {"learned": (config.scenes, SceneConfig()), "held_out": (_HELD_OUT, SceneConfig(split="validation"))}
+    learned = SceneStream(world, config.seed, config.scenes, SceneConfig())
+    wanted = {"learned": learned, "held_out": learned.held_out(_HELD_OUT)}
 
     def compute() -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for name, (count, kinds) in wanted.items():
-            scenes = render(world, config.seed, count, kinds)
+        for name, stream in wanted.items():
+            scenes = stream.render()
             found[f"{name}.pictures"] = scenes.pictures
             found[f"{name}.texts"] = sentences(text, scenes.captions)
         return found
 
     words = digest(config.text / "text_encoder", config.text / "tokenizer")
-    found, key = cached(config.output_dir, "captioned", (world.digest, words, repr(wanted), config.seed), compute)
-    learned, held_out = (Captioned(found[f"{name}.pictures"], found[f"{name}.texts"]) for name in wanted)
-    return learned, held_out, key
+    found, key = cached(config.output_dir, "captioned", (*wanted["held_out"].facts, words), compute)
+    ours, others = (Captioned(found[f"{name}.pictures"], found[f"{name}.texts"]) for name in wanted)
+    return ours, others, key
 
 
 def build(config: Config, width: int) -> nn.Module:
@@ -156,6 +157,7 @@ def main(config: Config) -> None:
     from sfumato.core.sheet import grid
     from sfumato.encoders.image import PictureEncoder
     from sfumato.train.card import write_card
+    from sfumato.train.device import device_of
     from sfumato.train.fit import fit
     from sfumato.train.order import Order
     from sfumato.train.scenes import to_images
@@ -166,20 +168,22 @@ def main(config: Config) -> None:
     module: Any = build(config, learned.texts.shape[1])
 
     def loss(encoder: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
-        images = to_images(learned.pictures[indices])
-        strength = config.disturbance * noise.uniform((len(images), 1, 1, 1)).float()
+        images = to_images(learned.pictures[indices]).to(device_of(encoder))
+        strength = config.disturbance * noise.uniform((len(images), 1, 1, 1)).to(images)
         embedded = encoder(images + strength * noise.like(images)).image_embeds.float()
         pictures = torch.nn.functional.normalize(embedded, dim=-1)
         scale = encoder.logit_scale.exp()
-        return {"loss": contrastive_loss(pictures, learned.texts[indices], scale), "scale": scale.detach()}
+        return {"loss": contrastive_loss(pictures, learned.texts[indices].to(pictures), scale), "scale": scale.detach()}
 
     def found(encoder: Any) -> Any:
         """Held-out pictures, each beside the one nearest to its caption."""
         images = to_images(held_out.pictures)
-        nearest = (held_out.texts[:32] @ PictureEncoder(encoder)(images).T).argmax(1)
+        there = images.to(device_of(encoder))
+        nearest = (held_out.texts[:32] @ PictureEncoder(encoder)(there).cpu().T).argmax(1)
         return grid(torch.stack([images[:32], images[nearest]], 1).flatten(0, 1), columns=16)
 
     report = fit(module, loss, order.indices, config, sample=found)
+    module.cpu()
     with torch.no_grad():
         vectors = PictureEncoder(module)(to_images(held_out.pictures))
     scores = {

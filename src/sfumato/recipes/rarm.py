@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.noise import Noise
+    from sfumato.encoders.joint import JointEncoder
     from sfumato.networks.codes import CodeCodec
     from sfumato.networks.rarm import Rarm
+    from sfumato.train.retrieved import Retrieved
 
 __all__ = ["Config", "build", "main", "measure"]
 
@@ -51,14 +53,14 @@ class Config(MemoryFitConfig):
     width: int = flag(192, "width of the transformer")
     layers: int = flag(6, "layers of the transformer")
     heads: int = flag(6, "heads of an attention")
-    held_out: int = flag(512, "scenes, the last, that are measured and not learned")
+    held_out: int = flag(512, "further scenes that are measured")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.zeros <= 1:
             raise ValueError(f"zeros must lie in [0, 1], got {self.zeros}")
-        if not 1 < self.held_out < self.scenes:
-            raise ValueError(f"held_out must be at least 2 and below the {self.scenes} scenes, got {self.held_out}")
+        if self.held_out < 2:
+            raise ValueError(f"held_out must be at least 2, got {self.held_out}")
 
 
 def build(config: Config, codec: CodeCodec, context_width: int) -> Rarm:
@@ -114,43 +116,56 @@ def main(config: Config) -> None:
     from sfumato.flows.rarm import rarm
     from sfumato.networks.rarm import log_likelihood
     from sfumato.train.card import write_card
+    from sfumato.train.device import device_of
     from sfumato.train.fit import fit
-    from sfumato.train.locked import digest, locked_vq
+    from sfumato.train.locked import locked_vq
     from sfumato.train.order import Order
-    from sfumato.train.retrieved import open_memory, prepare_retrieved
-    from sfumato.train.scenes import SceneStream
-    from sfumato.world.sources import open_world
 
     codec, encoder, folder = locked_vq(config.vq), load_joint(config.base), config.output_dir
-    world = open_world(config.world or None)
-    memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
-    scenes = SceneStream(world, config.seed, config.scenes, config.scene_config())
-    facts, stored = digest(config.vq), config.stored
-    data = prepare_retrieved(scenes, codec.encode, encoder, memory, digest=facts, stored=stored, folder=folder)
-    codes, tokens = data.learned, replace(embedded_tokens(encoder.width), alone=True)
-    learned, held_out = torch.arange(config.scenes).tensor_split([config.scenes - config.held_out])
-    vectors = data.context(held_out, config.neighbours)
-    order = Order(len(learned), config.train_batch_size, config.seed)
+    data, others = _prepared(config, codec, encoder)
+    tokens = replace(embedded_tokens(encoder.width), alone=True)
+    vectors = others.context(torch.arange(config.held_out), config.neighbours)
+    order = Order(config.scenes, config.train_batch_size, config.seed)
     torch.manual_seed(config.seed)
     network = build(config, codec, encoder.width)
 
     def loss(module: Any, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
-        under = data.tokens(indices, config.neighbours, tokens, config.zeros, noise)
-        return {"loss": -log_likelihood(module, codes[indices], under).mean() / codes.shape[1]}
+        under, there = data.tokens(indices, config.neighbours, tokens, config.zeros, noise), device_of(module)
+        likely = log_likelihood(module, data.learned[indices].to(there), under.to(there))
+        return {"loss": -likely.mean() / data.learned.shape[1]}
 
     def look(module: Any) -> Image.Image:
         """Held-out pictures as their codes show them, and below each what its neighbours alone lead to."""
-        parts, seeds = RarmParts(module, codec, tokens), range(len(held_out[:_LOOK]))
+        parts, seeds = RarmParts(module, codec, tokens), range(len(vectors[:_LOOK]))
         scales = (1.0, 2.0) if config.neighbours else (1.0,)
         drawn = [rarm(parts, vectors[:_LOOK], seeds=seeds, guidance=scale) for scale in scales]
-        return grid(torch.cat([codec.decode(codes[held_out[:_LOOK]]), *drawn]), columns=len(seeds))
+        return grid(torch.cat([codec.decode(others.learned[:_LOOK]), *drawn]), columns=len(seeds))
 
     report = fit(network, loss, order.indices, config, sample=look)
+    network.cpu()
     target = folder / f"rarm-{report.steps:08d}"
     save_rarm(RarmParts(network, codec, tokens), target)
     _keep_encoder(config, target / "encoder")
-    save_training_vectors(target, data.vectors[learned])
-    write_card(target, "rarm", config, report, measure(network, codes[held_out], tokens(vectors)), data=data.key)
+    save_training_vectors(target, data.vectors)
+    write_card(target, "rarm", config, report, measure(network, others.learned, tokens(vectors)), data=data.key)
+
+
+def _prepared(config: Config, codec: CodeCodec, encoder: JointEncoder) -> tuple[Retrieved, Retrieved]:
+    """What is learned, and the same of further scenes that are measured on."""
+    from sfumato.train.locked import digest
+    from sfumato.train.retrieved import open_memory, prepare_retrieved
+    from sfumato.train.scenes import SceneStream
+    from sfumato.world.sources import open_world
+
+    world = open_world(config.world or None)
+    memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
+    scenes = SceneStream(world, config.seed, config.scenes, config.scene_config())
+    facts, stored, folder = digest(config.vq), config.stored, config.output_dir
+    data, others = (
+        prepare_retrieved(each, codec.encode, encoder, memory, digest=facts, stored=stored, folder=folder)
+        for each in (scenes, scenes.held_out(config.held_out))
+    )
+    return data, others
 
 
 def _keep_encoder(config: Config, target: Path) -> None:

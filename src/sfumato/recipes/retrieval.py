@@ -113,11 +113,10 @@ def _prepared(config: Config, locked: Locked, encoder: JointEncoder) -> tuple[Sc
     world = open_world(config.world or None)
     memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
     scenes = SceneStream(world, config.seed, config.scenes, config.scene_config())
-    others = replace(scenes, count=config.held_out, config=replace(scenes.config, split="validation"))
     digest, stored, folder = locked.digest, config.stored, config.output_dir
     learned, held_out = (
         prepare_retrieved(each, latents, encoder, memory, digest=digest, stored=stored, folder=folder)
-        for each in (scenes, others)
+        for each in (scenes, scenes.held_out(config.held_out))
     )
     return scenes, learned, held_out
 

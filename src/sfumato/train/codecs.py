@@ -13,9 +13,10 @@ from torch import Tensor
 from sfumato.core.noise import Noise
 from sfumato.core.sheet import grid
 from sfumato.train.config import CodecFitConfig
+from sfumato.train.device import device_of
 from sfumato.train.fit import FitReport, fit
 from sfumato.train.order import Order
-from sfumato.train.scenes import SceneSet, render, to_images
+from sfumato.train.scenes import SceneSet, SceneStream, to_images
 from sfumato.world.scene import SceneConfig
 from sfumato.world.sources import open_world
 
@@ -35,11 +36,8 @@ class CodecScenes:
 
 def codec_scenes(config: CodecFitConfig) -> CodecScenes:
     """Draw the scenes of a config."""
-    world = open_world(config.world or None)
-    return CodecScenes(
-        render(world, config.seed, config.scenes, SceneConfig()),
-        render(world, config.seed, HELD_OUT, SceneConfig(split="validation")),
-    )
+    learned = SceneStream(open_world(config.world or None), config.seed, config.scenes, SceneConfig())
+    return CodecScenes(learned.render(), learned.held_out(HELD_OUT).render())
 
 
 def fit_codec(
@@ -49,7 +47,7 @@ def fit_codec(
     config: CodecFitConfig,
     scenes: CodecScenes,
 ) -> FitReport:
-    """Train a codec; its sample grids show held-out scenes, and below each what the codec makes of it.
+    """Train a codec, and leave it on the CPU; its sample grids show held-out scenes, each above what is made of it.
 
     Args:
         codec: a module.
@@ -65,6 +63,12 @@ def fit_codec(
 
     def sample(module: Any) -> Image.Image:
         images = to_images(scenes.held_out.pictures[:_SHOWN])
-        return grid(torch.cat([images, remake(module, images).clamp(-1, 1)]), columns=_SHOWN // 2)
+        made = remake(module, images.to(device_of(module))).cpu().clamp(-1, 1)
+        return grid(torch.cat([images, made]), columns=_SHOWN // 2)
 
-    return fit(codec, loss, batch, config, sample=sample)
+    def loss_there(module: Any, images: Tensor, noise: Noise) -> Mapping[str, Tensor]:
+        return loss(module, images.to(device_of(module)), noise)
+
+    report = fit(codec, loss_there, batch, config, sample=sample)
+    codec.cpu()
+    return report

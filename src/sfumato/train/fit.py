@@ -92,10 +92,11 @@ def fit(
         A report of this call.
 
     Raises:
-        FileExistsError: the output folder holds a run, and ``resume_from_checkpoint`` does not say to go on with it.
+        FileExistsError: the output folder holds a run, and ``resume_from_checkpoint`` does not say to go on with it; or
+            it names an earlier checkpoint than the folder's last.
         FileNotFoundError: ``resume_from_checkpoint`` names nothing that can be resumed.
         ValueError: that checkpoint was made by another optimiser, or the compiled module has other gradients.
-        FloatingPointError: the loss is not finite; the last checkpoint stays.
+        FloatingPointError: the loss or its gradient is not finite; the last checkpoint stays.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step under way is done and a checkpoint is written.
     """
     source = _source(config)
@@ -187,11 +188,12 @@ class _Run:
         for part in range(self.done * each, (self.done + 1) * each):
             named = self.losses(self.prepared, part)
             self.accelerator.backward(named["loss"] / each)
-        norm: Any = self.accelerator.clip_grad_norm_(self.weights, config.max_grad_norm)
+        norm = float(self.accelerator.clip_grad_norm_(self.weights, config.max_grad_norm))  # pyright: ignore
         values = {name: float(value.detach()) for name, value in named.items()}
-        if not math.isfinite(values["loss"]):
+        if not (math.isfinite(values["loss"]) and math.isfinite(norm)):
             raise FloatingPointError(
-                f"the loss became {values['loss']} at step {self.done}; lower learning_rate and resume"
+                f"the loss became {values['loss']} at step {self.done}, and the norm of its gradient {norm}; lower "
+                "learning_rate and resume"
             )
         rate = learning_rate(self.done, config)
         for optimizer in self.optimizers:
@@ -201,7 +203,7 @@ class _Run:
             optimizer.zero_grad()
         self.ema.update(self.done)
         self.done += 1
-        return {**values, "gradient_norm": float(norm), "learning_rate": rate}
+        return {**values, "gradient_norm": norm, "learning_rate": rate}
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens now."""
@@ -277,6 +279,12 @@ def _source(config: FitConfig) -> Path | None:
         folder = Path(wanted)
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no checkpoint folder {folder} to resume from")
+        last, _ = checkpoint.newest(config.output_dir)
+        if last is not None and last.name > folder.name:
+            raise FileExistsError(
+                f"{config.output_dir} goes on to {last.name} already: choose another --output_dir to go on from "
+                f"{folder.name} in another way"
+            )
         return folder
     found, problems = checkpoint.newest(config.output_dir)
     for problem in problems:

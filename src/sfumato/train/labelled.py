@@ -13,9 +13,8 @@ from sfumato.encoders.image import sentences
 from sfumato.encoders.text import TextEncoder
 from sfumato.train.locked import TextAndCodec
 from sfumato.train.prepare import cached, mean_latents, over
-from sfumato.train.scenes import Labels, render
+from sfumato.train.scenes import Labels, SceneStream
 from sfumato.world.colours import WORDS
-from sfumato.world.scene import SceneConfig
 from sfumato.world.sources import World
 from sfumato.world.store import STYLES
 
@@ -47,31 +46,26 @@ def word_lists(world: World) -> dict[str, tuple[str, ...]]:
     return {"concept": tuple(concept.name for concept in world.core), "style": STYLES, "colour": WORDS}
 
 
-def prepare_labelled(
-    locked: TextAndCodec, world: World, config: SceneConfig, folder: Path, *, seed: int, count: int
-) -> LabelledSet:
+def prepare_labelled(locked: TextAndCodec, scenes: SceneStream, folder: Path) -> LabelledSet:
     """Compute a labelled set, or read it from ``folder`` if the very same was computed before.
 
     Args:
         locked: the encoders.
-        world: where scenes come from.
-        config: what kinds of scenes.
+        scenes: N of them; they are rendered if they have to be.
         folder: gets ``labelled-KEY.safetensors``.
-        seed: the stream of scenes.
-        count: number of scenes N.
     """
-    facts = (world.digest, locked.digest, repr(config), seed, count)
-    found, key = cached(folder, "labelled", facts, lambda: _compute(locked, world, config, seed, count))
-    labels = {name: found[f"label.{name}"] for name in word_lists(world)}
+    facts = (*scenes.facts, locked.digest)
+    found, key = cached(folder, "labelled", facts, lambda: _compute(locked, scenes))
+    labels = {name: found[f"label.{name}"] for name in word_lists(scenes.world)}
     return LabelledSet(found["latents"], found["sentences"], labels, key)
 
 
-def _compute(locked: TextAndCodec, world: World, config: SceneConfig, seed: int, count: int) -> dict[str, Tensor]:
-    scenes = render(world, seed, count, config)
+def _compute(locked: TextAndCodec, scenes: SceneStream) -> dict[str, Tensor]:
+    drawn, lists = scenes.render(), word_lists(scenes.world)
     return {
-        "latents": over(scenes.pictures, "latents", lambda images: mean_latents(locked.codec, images).half()),
-        "sentences": _sentences(locked.text, scenes.captions),
-        **{f"label.{name}": _places(words, name, scenes.labels) for name, words in word_lists(world).items()},
+        "latents": over(drawn.pictures, "latents", lambda images: mean_latents(locked.codec, images).half()),
+        "sentences": _sentences(locked.text, drawn.captions),
+        **{f"label.{name}": _places(words, name, drawn.labels) for name, words in lists.items()},
     }
 
 

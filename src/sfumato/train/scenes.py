@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from sfumato.world.scene import Scene, SceneConfig, draw
 from sfumato.world.sources import World
 
 __all__ = ["Labels", "SceneSet", "SceneStream", "render", "to_images"]
+
+_MOST_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -65,21 +68,56 @@ class SceneStream:
         seed: the stream, >= 0.
         count: number of scenes, >= 1.
         config: what kinds of scenes.
+        apart: another stream, whose pictures are left out here: what is measured on was not learned, though sizes and
+            places are whole pixels and so the same picture is soon drawn again. None: nothing is.
     """
 
     world: World
     seed: int
     count: int
     config: SceneConfig
+    apart: SceneStream | None = None
 
     @property
     def facts(self) -> tuple[object, ...]:
         """All that the scenes follow from, for caches."""
-        return self.world.digest, self.seed, self.count, repr(self.config)
+        own = (self.world.digest, self.seed, self.count, repr(self.config))
+        return own if self.apart is None else (*own, *self.apart.facts)
+
+    def held_out(self, count: int) -> SceneStream:
+        """``count`` scenes of the same kinds of the validation split's stream; none of their pictures is here."""
+        return replace(self, count=count, config=replace(self.config, split="validation"), apart=self)
 
     def render(self, count: int | None = None) -> SceneSet:
-        """The first ``count`` scenes, >= 1; None: all, ValueError for none."""
-        return render(self.world, self.seed, self.count if count is None else count, self.config)
+        """The first ``count`` scenes, >= 1; None: all.
+
+        Raises:
+            ValueError: no scenes are asked for, or next to all are in the other stream.
+        """
+        wanted = self.count if count is None else count
+        numbers = range(wanted) if self.apart is None else self._new(wanted, self.apart)
+        return _rendered(self.world, self.seed, numbers, self.config)
+
+    def _new(self, count: int, other: SceneStream) -> list[int]:
+        """The first numbers of scenes whose pictures the other stream has not."""
+        known = {_digest(other, number) for number in range(other.count)}
+        found: list[int] = []
+        for number in range(_MOST_TRIES * count):
+            if len(found) == count:
+                break
+            if _digest(self, number) not in known:
+                found.append(number)
+        if len(found) < count:
+            raise ValueError(
+                f"of {_MOST_TRIES * count} scenes only {len(found)} are not among the {other.count} that are learned; "
+                "learn fewer, or hold out fewer"
+            )
+        return found
+
+
+def _digest(stream: SceneStream, number: int) -> bytes:
+    image = draw(stream.world, stream.seed, number, stream.config).image
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
 
 def render(world: World, seed: int, count: int, config: SceneConfig) -> SceneSet:
@@ -94,13 +132,17 @@ def render(world: World, seed: int, count: int, config: SceneConfig) -> SceneSet
     Raises:
         ValueError: no scenes are asked for.
     """
-    if count < 1:
-        raise ValueError(f"need at least one scene, got {count}")
-    pictures = torch.empty(count, 64, 64, 3, dtype=torch.uint8)
+    return _rendered(world, seed, range(count), config)
+
+
+def _rendered(world: World, seed: int, numbers: Sequence[int], config: SceneConfig) -> SceneSet:
+    if len(numbers) < 1:
+        raise ValueError("need at least one scene, got none")
+    pictures = torch.empty(len(numbers), 64, 64, 3, dtype=torch.uint8)
     captions: list[str] = []
     labels: list[Labels] = []
-    for index in tqdm(range(count), desc="scenes", unit="scene", disable=None, leave=False):
-        scene = draw(world, seed, index, config)
+    for index, number in enumerate(tqdm(numbers, desc="scenes", unit="scene", disable=None, leave=False)):
+        scene = draw(world, seed, number, config)
         pictures[index] = torch.from_numpy(scene.image)
         captions.append(scene.caption)
         labels.append(_labels(scene))
