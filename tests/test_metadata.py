@@ -203,6 +203,7 @@ def test_wrong_a1111_text(text: str, reason: str) -> None:
         (changed(paste=1), "paste must be true or false"),
         (changed(repaint=10**6), "repaint must be"),
         (changed(langevin=10**6), "langevin must be"),
+        (changed(guidance=10**400), "guidance must be"),
         (changed(structure="tree"), "structure must be nothing or phrases"),
         (changed(parser="../x"), "parser must be"),
         (changed(paint=[["car", [0, 0, 0, 8], 1]]), "paint must be at most 16 of a phrase"),
@@ -221,8 +222,8 @@ def test_hostile_json_is_refused_in_a_sentence(text: str, reason: str) -> None:
 
 
 def test_a_long_chunk_or_none_is_refused() -> None:
-    with pytest.raises(MetadataError, match="longer than 65536"):
-        from_chunks({JSON_CHUNK: " " * 65_537})
+    with pytest.raises(MetadataError, match="longer than 1000000"):
+        from_chunks({JSON_CHUNK: " " * 1_000_001})
     with pytest.raises(MetadataError, match="carries no recipe"):
         from_chunks({})
 

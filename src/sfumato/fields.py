@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
 __all__ = ["Rule", "column_of", "fits_all", "number", "one_of", "or_none", "rows", "shown", "text", "whole"]
+
+_LARGEST = sys.float_info.max
 
 Rule = tuple[Callable[[Any], bool], str]
 """Whether a value fits, and what is wanted."""
@@ -32,7 +34,7 @@ def number(low: float, high: float) -> Rule:
     """A finite number in [low, high]."""
 
     def fits(value: Any) -> bool:
-        return type(value) in (int, float) and math.isfinite(value) and low <= value <= high
+        return type(value) in (int, float) and low <= value <= high and abs(value) <= _LARGEST
 
     return fits, f"a number from {low:g} to {high:g}"
 

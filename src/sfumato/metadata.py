@@ -15,6 +15,7 @@ from sfumato.a1111 import SAMPLERS, Written, join, short_name, split
 from sfumato.fields import shown
 from sfumato.from_memory import FromMemory
 from sfumato.given import Given
+from sfumato.png_text import MAX_TEXT
 from sfumato.recipe import OPTIONAL, Recipe
 
 __all__ = [
@@ -37,7 +38,7 @@ JSON_CHUNK = "sfumato"
 _Record = TypeVar("_Record")
 _FORMAT = 1
 _DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
-_LONGEST = 65_536
+_LONGEST = MAX_TEXT
 
 
 class MetadataError(ValueError):
@@ -68,7 +69,7 @@ def from_chunks(texts: Mapping[str, str]) -> Found:
     """The recipe in a picture's text chunks: ours where it is there, else A1111's.
 
     Args:
-        texts: keyword -> text, at most 65,536 characters each.
+        texts: keyword -> text, at most ``png_text.MAX_TEXT`` characters each.
 
     Raises:
         MetadataError: there is neither, it is longer, or it cannot be read.

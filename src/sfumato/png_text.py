@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 __all__ = ["MAX_TEXT", "PngError", "read_text_chunks"]
 
-MAX_TEXT = 65_536
+MAX_TEXT = 1_000_000
 """Longest text of one chunk, in bytes, unpacked."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"

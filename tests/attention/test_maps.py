@@ -2,15 +2,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.attention.maps import MapRecorder, attention_to, maps_of_words
+from sfumato.attention.maps import MapRecorder, attention_to, coarse_side, maps_of_words
 from sfumato.core.attention import AttentionEdit, Site
 from sfumato.core.branch import Branch, Guided
 from sfumato.core.level import Level
+from sfumato.core.model import DenoisingModel
 from sfumato.core.noise import Noise
 from sfumato.core.path import trailing
 from sfumato.core.sample import sample
 from sfumato.encoders.text import EncodedText, TextEncoder
+from sfumato.networks.unet import UNetNetwork
 from tests.parts import TOKENS, Flatten, Sharpen, branch, counted, scaled_linear, start, tiny_model
+from tests.tiny import tiny_unet
 
 LEVEL = scaled_linear().at(torch.tensor(400.0))
 PROMPTS = ["a red hat, and a cat", "the cat on a scarlet hat: a hat!"]
@@ -215,3 +218,24 @@ def test_attention_to_nothing_is_refused(encoder: TextEncoder) -> None:
         attention_to(model, Branch(text.condition), text, ("cat", "red hat"))
     with pytest.raises(ValueError, match="MapRecorder matches no layer"):
         attention_to(model, Branch(text.condition), text, ("cat",), largest=2)(start(), LEVEL)
+    with pytest.raises(ValueError, match="largest must be at least 1, got 0"):
+        attention_to(model, Branch(text.condition), text, ("cat",), largest=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [((16, 16), 16), ((64, 64), 16), ((64, 96), 24), ((65, 64), 17), ((128, 128), 32), ((8, 4), 16)]
+)
+def test_the_coarse_side_is_a_quarter_and_at_least_16(size: tuple[int, int], side: int) -> None:
+    assert coarse_side(*size) == side
+
+
+def test_attention_to_phrases_takes_the_coarse_grid_of_a_large_x(clip: TextEncoder) -> None:
+    """Attention at a half and a quarter of 104 x 104 alone: 26 x 26 is looked at, and 52 x 52 is not."""
+    unet = tiny_unet(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+    text, model = clip(PROMPTS[:1]), DenoisingModel(UNetNetwork(unet), scaled_linear())
+    found = attention_to(model, Branch(text.condition), text, ("cat",))(Noise([0])((1, 4, 104, 104)), LEVEL)
+    assert found.shape == (1, 1, 26, 26)

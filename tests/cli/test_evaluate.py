@@ -58,6 +58,9 @@ def test_a_report_with_the_ceiling_beside_the_model(
     assert real["value"] >= 0.5
     assert json.loads((tmp_path / "results" / "evaluation.json").read_text())["rows"] == report["rows"]
     page = (tmp_path / "results" / "evaluation.md").read_text()
+    again = sfumato("evaluate", "--model", emoji, "--cache", "sample", *words, "-o", tmp_path / "results")
+    assert again.code == 2 and "is of a former evaluation; choose another --output, or --force" in again.err
+    assert (tmp_path / "results" / "evaluation.md").read_text() == page
     assert report["command"] in page
     assert shlex.split(report["command"])[:4] == ["sfumato", "evaluate", "--model", str(emoji)]
     assert "--count 20 --reference 30 --seed 0 --batch 4 --steps 2" in page

@@ -27,7 +27,9 @@ def evaluate(sfumato: Typed, emoji: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
     def run(*words: object) -> Any:
         flags = ("--model", emoji, "--cache", "sample", "--count", 20, "--reference", 30, "--steps", 2, "--threads", 1)
-        return sfumato("evaluate", *flags, "--dtype", "float32", *words, "-o", tmp_path / "results", "--json")
+        return sfumato(
+            "evaluate", *flags, "--dtype", "float32", *words, "-o", tmp_path / "results", "--json", "--force"
+        )
 
     return run
 

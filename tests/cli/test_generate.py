@@ -107,7 +107,7 @@ def test_people_read_stderr_and_programs_stdout(generate: Typed, tmp_path: Path)
     told = generate("a cat", "--seed", 5)
     assert told.out == ""
     assert told.err == f"{tmp_path / 'a-cat-0000.png'} (seed 5)\n"
-    told = generate("a cat", "--quiet", "--json")
+    told = generate("a cat " * 100, "--quiet", "--json")
     assert told.err == ""
     assert len(told.objects) == 1
 
@@ -119,6 +119,15 @@ def test_auto_dtype_and_class_names_of_schedulers(generate: Typed) -> None:
     told = generate("a cat", "--scheduler", "DDIMSheduler")
     assert told.code == 2
     assert "no scheduler 'DDIMSheduler'; did you mean 'DDIMScheduler'" in told.err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "master"),
+    [("clip-form", "estimate", "clip-guidance"), ("like-scale", 8, "like"), ("parser", "spacy", "structure")],
+)
+def test_a_flag_without_effect_is_told(generate: Typed, flag: str, value: object, master: str) -> None:
+    told = generate("a cat", f"--{flag}", value)
+    assert told.code == 0 and f"note: without --{master} --{flag} does nothing" in told.err
 
 
 @pytest.mark.parametrize(
@@ -144,6 +153,9 @@ def test_auto_dtype_and_class_names_of_schedulers(generate: Typed) -> None:
         (["--batch", "0"], "--batch: needs"),
         (["--negative", "x" * 10_001], "a prompt has 10001 characters"),
         (["  "], "a prompt is empty"),
+        (["a cat\udcff"], "a prompt holds bytes that are no text in UTF-8"),
+        (["--mode", "neighbours"], "--mode speaks of a memory; name its folder by --memory"),
+        (["--guidance", "0", "--show-attention"], "--show-attention shows where the prompt looked, and with"),
         (["x" * 10_001], "a prompt has 10001 characters"),
     ],
 )

@@ -55,8 +55,28 @@ def test_a_cell_that_is_there_is_not_made_again(grid: Typed, tmp_path: Path) -> 
     assert after["guidance-1.png"] == before["guidance-1.png"]
     assert after["guidance-6.png"][0] == before["guidance-6.png"][0]
     assert "guidance-9.png" in after
-    assert grid("--x", "guidance=1,6,9", "--negative", "blurry").code == 0
-    assert cells(tmp_path)["guidance-6.png"][0] != before["guidance-6.png"][0]
+
+
+def test_a_cell_of_another_recipe_stays_and_force_replaces_it(grid: Typed, tmp_path: Path) -> None:
+    assert grid("--x", "guidance=1,6").code == 0
+    before = cells(tmp_path)
+    told = grid("--x", "guidance=1,6", "--negative", "blurry", "--json")
+    more = cells(tmp_path)
+    assert told.code == 0 and len(more) == 4 and before.items() <= more.items()
+    names = [Path(path).name for path in told.objects[0]["cells"]]
+    assert not set(names) & set(before) and all(
+        name.startswith(f"guidance-{g}-") for name, g in zip(names, (1, 6), strict=True)
+    )
+    assert grid("--x", "guidance=1,6", "--negative", "blurry").code == 0 and cells(tmp_path) == more
+    assert grid("--x", "guidance=1,6", "--negative", "dull", "--force").code == 0
+    forced = cells(tmp_path)
+    assert forced.keys() == more.keys() and forced["guidance-6.png"][0] != before["guidance-6.png"][0]
+
+
+def test_long_values_are_cells_of_their_own(grid: Typed, tmp_path: Path) -> None:
+    long = "a small red car that stands beside a very large and very old green tree on a hill by the sea"
+    assert grid("--x", f"prompt={long}|{long} at night").code == 0
+    assert len(cells(tmp_path)) == 2
 
 
 def test_prompts_lists_and_three_axes(grid: Typed, tmp_path: Path) -> None:
@@ -72,6 +92,7 @@ def test_prompts_lists_and_three_axes(grid: Typed, tmp_path: Path) -> None:
         (("--x", "guidance"), "an axis needs NAME=VALUE,VALUE"),
         (("--x", "guidence=1,2"), "no setting 'guidence' for an axis; did you mean 'guidance'"),
         (("--x", "output=a,b"), "no setting 'output' for an axis"),
+        (("--x", "threads=1,2"), "no setting 'threads' for an axis"),
         (("--x", "guidance=1,1"), "has a value twice"),
         (("--x", "guidance=1,2", "--y", "guidance=3,4"), "two axes change the same setting"),
         (("--x", "steps=1,many"), "--steps: needs a whole number"),

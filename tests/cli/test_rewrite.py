@@ -129,6 +129,11 @@ def test_blend_keeps_what_is_outside_the_words(rewritten: Typed, sd1: Path) -> N
     assert alike(images, flow(sd1, Rewrite(SOURCE, (BLUE,), blend=Blend(("red", "blue hat")))))
 
 
+def test_a_prompt_that_is_its_own_rewrite_is_made_once(rewritten: Typed) -> None:
+    told = rewritten(SOURCE, SOURCE, BLUE, "--blend", "hat", "--json")
+    assert told.code == 0 and len(made(told)) == 2
+
+
 def test_the_flags_on_words_and_walks_go_with_it(rewritten: Typed, sd1: Path) -> None:
     words = ("--structure", "--paint", "hat=0,0,16,32:2", "--excite", "hat", "--langevin", 1, "--negative", "a dog")
     images = made(rewritten(SOURCE, BLUE, *words, "--json"))

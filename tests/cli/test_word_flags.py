@@ -250,7 +250,11 @@ def test_a_prompt_without_words_has_a_sheet_of_the_picture_alone(generate: Typed
         (("--structure", "phrase"), 2, "--structure: no value 'phrase'; did you mean 'phrases'"),
         (("--structure", "--parser", "spacey"), 2, "--parser: no value 'spacey'; did you mean 'spacy'"),
         (("--structure", "conjunction", "--region", "a dog=0,0,8,8"), 2, "conjunction and --region each add texts"),
-        (("--excite", "hat", "--scheduler", "HeunDiscreteScheduler"), 1, "looks twice a step, and moves of attend-and"),
+        (
+            ("--excite", "hat", "--scheduler", "HeunDiscreteScheduler"),
+            1,
+            "on from an x of its own, which words to",
+        ),
     ],
 )
 def test_wrong_input_gets_a_sentence(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 import warnings
 from pathlib import Path
+from threading import Thread
+from types import FrameType
 
 import pytest
 import torch
@@ -153,6 +157,76 @@ def test_what_is_cut_is_said(name: str, request: pytest.FixtureRequest) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert encoder(["red " * room]).cut == ("",)
+
+
+def test_the_end_that_is_cut_is_quoted_in_eighty_characters(clip: TextEncoder) -> None:
+    with pytest.warns(UserWarning, match="this end of a text was cut") as caught:
+        clip(["red " * 75 + "hat " + "a blue dog and " * 50 + "a car"])
+    (quoted,) = [str(each.message).split("cut: ")[1] for each in caught]
+    assert quoted.startswith("'hat a blue dog and a") and quoted.endswith(" a car'") and "..." in quoted
+    assert len(quoted) <= 82
+
+
+@pytest.mark.parametrize("name", ["clip", "bert", "pair"])
+@torch.no_grad()
+def test_padding_and_cutting_are_those_of_the_tokenizer(name: str, request: pytest.FixtureRequest) -> None:
+    """Also where a text holds the tokenizer's own marks."""
+    encoder: TextEncoder = request.getfixturevalue(name)
+    texts = ["", "a red hat", "<|endoftext|> [SEP] scarlet 😀 [PAD]", "red hats! " * 40 + "<|endoftext|> [SEP]"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        encoded = encoder(texts)
+    one = encoder.encoders[-1]
+    padding = "max_length" if one.whole_length else "longest"
+    settings = {"padding": padding, "truncation": True, "max_length": one.longest, "return_offsets_mapping": True}
+    theirs = copy.deepcopy(one.tokenizer)(texts, return_tensors="pt", **settings)
+    assert encoded.spans == tuple(tuple((a, b) for a, b in row) for row in theirs.offset_mapping.tolist())
+    mask = None if one.whole_length else theirs.attention_mask
+    output = one.module(theirs.input_ids, attention_mask=mask, output_hidden_states=True)
+    states = output.hidden_states[-2] if name == "pair" else output.last_hidden_state
+    assert torch.equal(encoded.condition.tokens[..., -TEXT_WIDTH:], states)  # type: ignore[index]
+    if mask is not None:
+        assert torch.equal(encoded.condition.token_mask, mask.bool())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["clip", "bert"])
+@torch.no_grad()
+def test_threads_may_share_an_encoder(name: str, request: pytest.FixtureRequest) -> None:
+    """Another thread encodes a text, to its end, just when the tokenizer has got its settings for this one."""
+    encoder: TextEncoder = request.getfixturevalue(name)
+    texts, others = ["a red hat", "two cats and a dog"], ["red " * 100]
+    alone, met = encoder(texts), []
+
+    def switch(frame: FrameType, event: str, _: object) -> None:
+        if event == "return" and frame.f_code.co_name == "set_truncation_and_padding":
+            thread = Thread(target=lambda: met.append(len(encoder.encoders[0](others).cut[0])))
+            thread.start()
+            thread.join()
+
+    sys.setprofile(switch)
+    try:
+        together = encoder(texts)
+    finally:
+        sys.setprofile(None)
+    assert met and all(met), "the other thread was there, and its text was cut"
+    assert together.spans == alone.spans and together.cut == alone.cut == ("", "")
+    assert torch.equal(together.condition.tokens, alone.condition.tokens)  # type: ignore[arg-type]
+
+
+def test_what_a_tokenizers_file_switches_on_is_off_before_threads_share_it(tmp_path: Path) -> None:
+    tokenizer = tiny_bert_tokenizer(tmp_path)
+    tokenizer.backend_tokenizer.enable_truncation(4)
+    tokenizer.backend_tokenizer.enable_padding(length=20)
+    encoder = TokenEncoder(tokenizer, tiny_bert(), whole_length=False)
+    assert tokenizer.backend_tokenizer.truncation is None and tokenizer.backend_tokenizer.padding is None
+    assert len(encoder(["a red hat and a cat"]).spans[0]) == 8
+
+
+def test_a_text_that_is_not_unicode_is_refused(clip: TextEncoder, bert: TextEncoder) -> None:
+    """As bytes of another encoding come from a command line."""
+    for encoder in (clip, bert):
+        with pytest.raises(ValueError, match=r"the text 'caf\\udce9' is not valid Unicode; write it in UTF-8"):
+            encoder(["a cat", "caf\udce9"])
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from sfumato.flows.redraw import Redraw, redraw
 from sfumato.flows.steering import Concept, Expert
 from sfumato.flows.text_to_image import text_to_image
 from sfumato.flows.walk import Like, Walk, sampler_of
+from sfumato.guidance.attend_and_excite import Excite
 from tests.parts import Gaussian, counted, sorted_settings
 from tests.tiny import ZERO_SNR, write_sd1, write_sd2
 
@@ -135,6 +136,14 @@ def test_the_part_outside_the_mask_is_kept_and_the_other_is_redrawn(parts: Parts
         known = parts.codec.encode(IMAGES)
     assert torch.equal(records[-1].x[..., 8:], known[..., 8:])
     assert (records[-1].x - known)[..., :8].abs().mean() > 0.1
+
+
+def test_pasting_keeps_the_part_outside_the_mask_to_the_pixel(parts: Parts) -> None:
+    plain, pasted = (redrawn(parts, Redraw(IMAGES, 0.8, LEFT, paste)) for paste in (False, True))
+    assert torch.equal(pasted[..., 16:], IMAGES[..., 16:]) and not torch.equal(plain[..., 16:], IMAGES[..., 16:])
+    torch.testing.assert_close(pasted[..., :16], plain[..., :16], rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="there is no mask: all of the picture is redrawn"):
+        Redraw(IMAGES, paste=True)
 
 
 def test_all_redrawn_is_no_mask(pixels: Parts) -> None:
@@ -256,6 +265,9 @@ def test_a_strength_out_of_range_is_refused(strength: float) -> None:
         ({}, {"steps": 0}, "steps must lie in"),
         ({}, {"langevin": -1}, "langevin must be at least 0"),
         ({}, {"like": Like(IMAGES, 3)}, "a multiple of 2 pixels"),
+        ({"strength": 0.2}, {"like": Like(IMAGES, 8, 0.8)}, "from 0.8 on is walked, and the picture to follow would"),
+        ({"strength": 0.4}, {"excite": Excite(("hat",))}, "from 0.6 on is walked, and the words to excite would act"),
+        ({"strength": 1.0}, {"like": Like(IMAGES, 8), "scheduler": "PNDMScheduler"}, "a picture to follow would not"),
     ],
 )
 def test_mistakes_are_refused(parts: Parts, given: dict[str, Any], change: dict[str, Any], sentence: str) -> None:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from sfumato.attention.alignment import refined, replaced
 from sfumato.checkpoints.load import Parts, load
+from sfumato.core.codec import PixelCodec
+from sfumato.core.model import DenoisingModel
 from sfumato.core.noise import Noise
 from sfumato.core.sample import Record
 from sfumato.flows.invert import Inverting, invert
@@ -19,8 +21,9 @@ from sfumato.flows.rewrite import Blend, Rewrite, rewrite
 from sfumato.flows.steering import Concept
 from sfumato.flows.text_to_image import text_to_image
 from sfumato.flows.walk import Excite, Like, Walk
+from sfumato.networks.unet import UNetNetwork
 from tests.parts import HalveValues, Sharpen, counted, sorted_settings
-from tests.tiny import ZERO_SNR, write_emoji, write_sd1, write_sd2, write_sdxl
+from tests.tiny import ZERO_SNR, tiny_unet, write_emoji, write_sd1, write_sd2, write_sdxl
 
 SWAP = ("a red hat on a cat", "a scarlet hat on a cat")
 """As many words in both, not as many tokens."""
@@ -243,6 +246,33 @@ def test_a_path_may_begin_at_pure_noise_and_texts_may_have_vectors(tmp_path_fact
         found = rewritten(parts, given)
         near(found[0], plain(parts, SWAP)[0])
         assert found.isfinite().all() and (found[0] - found[1]).abs().max() > 1e-3
+
+
+@pytest.fixture(scope="module")
+def wide(emoji: Parts) -> Parts:
+    """Attention at a half and a quarter of x alone, as SDXL has it: at 1024 x 1024, of 64 x 64 and 32 x 32."""
+    unet = tiny_unet(
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+    model = DenoisingModel(UNetNetwork(unet, "v"), emoji.model.schedule)
+    return sharpened(replace(emoji, codec=PixelCodec(), model=model))
+
+
+def test_grids_of_64_and_32_are_rewritten_blended_and_excited(wide: Parts) -> None:
+    """An x of 128 x 128: self-attention and areas of 32 x 32, which no fixed side of 16 or 24 allows."""
+    given = Rewrite(*split(SWAP), blend=Blend(("hat",), start=0, threshold=0.7))
+    settings: dict[str, Any] = {"steps": 1, "guidance": 1.0, "size": (128, 128)}
+    records: list[Record] = []
+    found = rewritten(wide, given, watch=records.append, **settings)
+    same = (records[0].x[0] == records[0].x[1]).all(0)
+    blocks = same.unflatten(0, (32, 4)).unflatten(2, (32, 4)).float().mean((1, 3))
+    assert ((blocks == 0) | (blocks == 1)).all() and 0.01 < same.float().mean() < 0.99, "decided on 32 x 32"
+    excited = rewritten(wide, replace(given, self_attention=0), excite=Excite(("cat",), refine=()), **settings)
+    assert (excited[0] - found[0]).abs().max() > 1e-4
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,13 @@ def test_the_gradient_goes_through_the_network(scale: float | Tensor) -> None:
     torch.testing.assert_close((shift * along).sum((1, 2, 3)), scale * slope, rtol=1e-4, atol=1e-6)
 
 
+def test_scores_of_the_estimate_go_together_as_their_sum_and_not_one_in_the_other() -> None:
+    plain = Guided(tiny_model(), branch(1))
+    score = CleanSimilarity(lambda x0: x0, encode, TARGET, 1.0)
+    with pytest.raises(ValueError, match="give one EstimateGuided the sum"):
+        EstimateGuided(EstimateGuided(plain, score), score)(start(), LEVEL)
+
+
 def test_it_costs_one_forward() -> None:
     model = tiny_model()
     with counted(model) as rows:

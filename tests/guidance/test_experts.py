@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from sfumato.core.branch import Guided
-from sfumato.core.level import Level
+from sfumato.core.level import Level, Schedule
 from sfumato.core.model import DenoisingModel
 from sfumato.core.noise import Noise
 from sfumato.core.path import trailing
 from sfumato.core.sample import sample
-from sfumato.core.schedules import CosineSchedule
+from sfumato.core.schedules import CosineSchedule, DiscreteSchedule, FlowSchedule, zero_terminal_snr
 from sfumato.core.steps import Ddim, Heun
 from sfumato.guidance.classifier_free import classifier_free
 from sfumato.guidance.experts import Experts, by_progress, by_ratio
@@ -21,6 +21,7 @@ from tests.tiny import tiny_unet
 
 TEXT, NONE = branch(1), branch(0)
 PATH = trailing(scaled_linear(), 10)
+LINEAR = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
 
 
 def other_model() -> DenoisingModel:
@@ -90,6 +91,25 @@ def test_a_model_of_another_schedule_is_asked_at_its_own_level_of_the_same_ratio
     torch.testing.assert_close(seen / own.alpha, x / level.alpha, rtol=1e-6, atol=0)
     torch.testing.assert_close(found, Gaussian()(x, level), rtol=1e-6, atol=1e-8)
     assert own.progress == level.progress
+
+
+@pytest.mark.parametrize("other", [CosineSchedule(), DiscreteSchedule(zero_terminal_snr(LINEAR))])
+def test_at_pure_noise_a_model_is_asked_at_its_own_pure_noise(other: Schedule) -> None:
+    here, there = Gaussians({TEXT: Gaussian()}), Gaussians({TEXT: Gaussian()})
+    here.schedule, there.schedule = FlowSchedule(), other
+    level, x = here.schedule.at(torch.tensor(1000.0)), start()
+    assert level.alpha == 0
+    (found,) = Experts((here, there), lambda level: 1)(x, level, [TEXT])
+    torch.testing.assert_close(found, Gaussian()(x, level), rtol=1e-6, atol=1e-8)
+
+
+def test_a_level_that_a_model_has_not_seen_is_refused_for_it() -> None:
+    here, there = Gaussians({TEXT: Gaussian()}), Gaussians({TEXT: Gaussian()})
+    here.schedule = FlowSchedule()
+    model = Experts((here, there), lambda level: 1)
+    for time in (1000.0, 990.0):
+        with pytest.raises(ValueError, match="expert 1 was not trained at .*; give it a part with less noise"):
+            model(start(), here.schedule.at(torch.tensor(time)), [TEXT])
 
 
 def test_mistakes_are_refused() -> None:

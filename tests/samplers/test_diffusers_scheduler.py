@@ -14,7 +14,8 @@ from sfumato.core.level import Level
 from sfumato.core.noise import Noise
 from sfumato.core.predict import from_x0
 from sfumato.core.sample import sample
-from sfumato.samplers.diffusers_scheduler import class_names, from_scheduler, scheduler_of
+from sfumato.core.steps import Ddim
+from sfumato.samplers.diffusers_scheduler import DiffusersStep, class_names, from_scheduler, scheduler_of
 from sfumato.samplers.schedule import prediction_of
 from tests.tiny import SD1_SCHEDULER, SD2_SCHEDULER, ZERO_SNR
 
@@ -96,6 +97,65 @@ def test_a_step_does_not_change_the_state_it_was_given() -> None:
     once, _ = sampler.step(denoise, x, second, third, state, noise)
     twice, _ = sampler.step(denoise, x, second, third, state, noise)
     assert torch.equal(once, twice)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"LCMScheduler"}))  # which keeps the estimate alone
+def test_what_is_done_to_x_between_two_steps_counts_unless_it_says_that_x_is_its_own(name: str) -> None:
+    """Under a constant estimate a shift of x after a step shifts the next x, not only the estimate."""
+    sampler = from_scheduler(scheduler_of(name, SD1_SCHEDULER), 12)
+    assert isinstance(sampler.step, DiffusersStep)
+    ends: list[Tensor] = []
+    for shift in (0.0, 1.0):
+        x, state, noise = sampler.scale * Noise([7])((1, 4, 4, 4)), None, Noise([7])
+        for index, (level, next_level) in enumerate(pairwise(sampler.path[:7])):
+            x = x + shift if index == 5 else x
+            x, state = sampler.step(lambda x, _: torch.full_like(x, 0.3), x, level, next_level, state, noise)
+        ends.append(x)
+    assert ((ends[1] - ends[0]).abs().min() > 0.01) or sampler.step.holds_x
+
+
+UNEVEN: list[tuple[str, dict[str, Any], int]] = [
+    ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, 50),
+    ("DPMSolverMultistepScheduler", {"use_lu_lambdas": True}, 30),
+    ("UniPCMultistepScheduler", {"use_karras_sigmas": True}, 50),
+    ("DEISMultistepScheduler", {"use_karras_sigmas": True}, 50),
+]
+
+
+@pytest.mark.parametrize(("name", "config", "steps"), UNEVEN)
+def test_times_that_are_rounded_to_the_same_one_are_no_second_looks(
+    name: str, config: dict[str, Any], steps: int
+) -> None:
+    """A walk may begin at each of them, and its first step is then that of DDIM between the levels that are meant."""
+    sampler = from_scheduler(scheduler_of(name, {**SD1_SCHEDULER, **config}), steps)
+    assert isinstance(sampler.step, DiffusersStep) and not sampler.step.looks_twice and not sampler.step.holds_x
+    twins = [i for i, (a, b) in enumerate(pairwise(sampler.path[:-1])) if a.time == b.time]
+    assert twins, "this spacing has times that coincide"
+    noise = Noise([7])
+    for index in (twins[0], twins[0] + 1):
+        level, next_level = sampler.path[index : index + 2]
+        x = 0.3 + level.sigma.float() * noise((1, 4, 4, 4))
+        found, state = sampler.step(lambda x, _: torch.full_like(x, 0.3), x, level, next_level, None, noise)
+        wanted, _ = Ddim()(lambda x, _: torch.full_like(x, 0.3), x, level, next_level, None, noise)
+        assert state[0] == index + 1
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_who_looks_twice(name: str) -> None:
+    step = from_scheduler(scheduler_of(name, SD1_SCHEDULER), 12).step
+    assert isinstance(step, DiffusersStep)
+    assert step.looks_twice == (name.startswith(("Heun", "KDPM2", "PNDM")))
+
+
+@pytest.mark.parametrize("published", [{}, {"clip_sample": True}], ids=str)
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler", "LCMScheduler", "TCDScheduler"])
+def test_clean_estimates_are_not_clipped_whatever_the_settings_say(name: str, published: dict[str, Any]) -> None:
+    config = {key: value for key, value in SD1_SCHEDULER.items() if key != "clip_sample"}
+    sampler = from_scheduler(scheduler_of(name, {**config, "set_alpha_to_one": True, **published}), 4)
+    start = sampler.scale * Noise([3])((1, 4, 4, 4))
+    found = sample(lambda x, _: torch.full_like(x, 3.0), start, sampler.path, sampler.step, noise=Noise([3]))
+    torch.testing.assert_close(found, torch.full_like(found, 3.0), rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "DDPMScheduler", "LCMScheduler"])

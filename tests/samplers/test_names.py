@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,11 +14,14 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from diffusers.schedulers.scheduling_euler_ancestral_discrete import EulerAncestralDiscreteScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteScheduler
+from torch import Tensor
 
+from sfumato.core.noise import Noise
+from sfumato.core.sample import sample
 from sfumato.core.steps import Ddim, Dpmpp2M, EulerAncestral, Heun
 from sfumato.samplers.diffusers_scheduler import DiffusersStep
 from sfumato.samplers.names import SHORT_NAMES, named_sampler
-from tests.tiny import SD1_SCHEDULER, SD2_SCHEDULER, SDXL_SCHEDULER
+from tests.tiny import EMOJI_SCHEDULER, SD1_SCHEDULER, SD2_SCHEDULER, SDXL_SCHEDULER
 
 SPACINGS: list[dict[str, Any]] = [
     {},
@@ -30,6 +35,13 @@ SIGMA_KINDS = {
     "euler": EulerDiscreteScheduler,
     "euler_a": EulerAncestralDiscreteScheduler,
 }
+
+
+def levels(name: str, config: Mapping[str, Any]) -> Tensor:
+    """Time, alpha and sigma of each level of four steps."""
+    return torch.stack(
+        [torch.stack([each.time, each.alpha, each.sigma]) for each in named_sampler(name, config, 4).path]
+    )
 
 
 def without_spacing() -> dict[str, Any]:
@@ -136,23 +148,75 @@ def test_steps_out_of_range(name: str) -> None:
             named_sampler(name, SD1_SCHEDULER, steps)
 
 
-@pytest.mark.parametrize(
-    ("name", "setting", "value", "remedy"),
-    [
-        ("euler", "use_karras_sigmas", True, "EulerDiscreteScheduler"),
-        ("euler", "interpolation_type", "log_linear", "EulerDiscreteScheduler"),
-        ("dpmpp_2m", "algorithm_type", "sde-dpmsolver++", "DPMSolverMultistepScheduler"),
-        ("dpmpp_2m", "solver_order", 3, "DPMSolverMultistepScheduler"),
-        ("dpmpp_2m", "final_sigmas_type", "sigma_min", "DPMSolverMultistepScheduler"),
-        ("ddim", "thresholding", True, "DDIMScheduler"),
-        ("ddim", "timestep_spacing", "odd", "DDIMScheduler"),
-    ],
-)
-def test_settings_that_are_not_followed(name: str, setting: str, value: Any, remedy: str) -> None:
-    sentence = f"{setting} = {value!r}, which '{name}' does not follow; use '{remedy}', which does"
+KINDS = {"ddim": DDIMScheduler, **SIGMA_KINDS, "heun": HeunDiscreteScheduler}
+UNFOLLOWED: dict[str, Any] = {
+    "use_karras_sigmas": True,
+    "use_exponential_sigmas": True,
+    "use_beta_sigmas": True,
+    "use_flow_sigmas": True,
+    "use_lu_lambdas": True,
+    "thresholding": True,
+    "interpolation_type": "log_linear",
+    "timestep_type": "continuous",
+    "final_sigmas_type": "sigma_min",
+    "algorithm_type": "sde-dpmsolver++",
+    "solver_order": 3,
+    "solver_type": "heun",
+}
+
+
+@pytest.mark.parametrize("setting", UNFOLLOWED)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_setting_is_refused_if_the_named_kind_reads_it_and_no_other_is(name: str, setting: str) -> None:
+    config = {**SD1_SCHEDULER, setting: UNFOLLOWED[setting]}
+    if setting not in inspect.signature(KINDS[name].__init__).parameters:
+        assert torch.equal(levels(name, config), levels(name, SD1_SCHEDULER))
+        return
+    remedy = KINDS[name].__name__
+    sentence = f"{setting} = {UNFOLLOWED[setting]!r}, which '{name}' does not follow; use '{remedy}', which does"
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        named_sampler(name, {**SD1_SCHEDULER, setting: value}, 4)
+        named_sampler(name, config, 4)
+    kept = named_sampler(remedy, config, 4).step
+    assert isinstance(kept, DiffusersStep) and kept.scheduler.config[setting] == UNFOLLOWED[setting]
 
 
-def test_settings_of_another_kind_do_not_matter() -> None:
-    assert named_sampler("ddim", {**SD1_SCHEDULER, "solver_order": 3}, 4).scale == 1
+@pytest.mark.parametrize("name", KINDS)
+def test_a_spacing_that_nobody_knows(name: str) -> None:
+    with pytest.raises(ValueError, match="timestep_spacing = 'odd'; give it one of leading, trailing, linspace"):
+        named_sampler(name, {**SD1_SCHEDULER, "timestep_spacing": "odd"}, 4)
+
+
+@pytest.mark.parametrize("steps", [3, 10, 20, 37])
+@pytest.mark.parametrize("spacing", SPACINGS, ids=str)
+@pytest.mark.parametrize("least", [-5.1, -2.0, float("-inf")])
+def test_dpm_solver_leaves_out_levels_below_its_least_lambda(least: float, spacing: dict[str, Any], steps: int) -> None:
+    """A cosine schedule ends at nearly pure noise, so its checkpoints are published with a least log(alpha / sigma)."""
+    config = {**EMOJI_SCHEDULER, "timestep_spacing": "linspace", **spacing, "lambda_min_clipped": least}
+    theirs = DPMSolverMultistepScheduler.from_config(config)
+    theirs.set_timesteps(steps)
+    path = named_sampler("dpmpp_2m", config, steps).path
+    assert [int(level.time) for level in path[:-1]] == theirs.timesteps.tolist()
+    ratios = torch.stack([level.ratio for level in path])
+    torch.testing.assert_close(ratios, theirs.sigmas.double(), rtol=1e-3, atol=1e-6)
+
+
+def test_the_least_lambda_is_that_of_dpm_solver_alone_and_leaves_some_level() -> None:
+    config = {**EMOJI_SCHEDULER, "lambda_min_clipped": 50.0}
+    assert torch.equal(levels("ddim", config), levels("ddim", EMOJI_SCHEDULER))
+    for least in (50.0, float("nan"), "-5.1"):
+        with pytest.raises(ValueError, match=f"lambda_min_clipped = {least!r}, which leaves no level"):
+            named_sampler("dpmpp_2m", {**config, "lambda_min_clipped": least}, 4)
+    assert torch.equal(levels("dpmpp_2m", {**config, "lambda_min_clipped": None}), levels("dpmpp_2m", EMOJI_SCHEDULER))
+
+
+@pytest.mark.parametrize("setting", [{"euler_at_final": True}, {"lambda_min_clipped": -5.1}], ids=str)
+@pytest.mark.parametrize("steps", [6, 18])
+def test_dpm_solver_gives_what_diffusers_gives(setting: dict[str, Any], steps: int) -> None:
+    """Its last step is Euler's anyway where the path ends at a clean picture."""
+    config, start = {**EMOJI_SCHEDULER, **setting}, Noise([3])((1, 4, 4, 4))
+    ours, theirs = (named_sampler(name, config, steps) for name in ("dpmpp_2m", "DPMSolverMultistepScheduler"))
+    found, wanted = (
+        sample(lambda x, level: torch.tanh(x + 0.3), start, each.path, each.step, noise=Noise([3]))
+        for each in (ours, theirs)
+    )
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)

@@ -27,10 +27,26 @@ from sfumato.core.level import Level
 from sfumato.core.model import Model
 from sfumato.encoders.text import EncodedText, one_each
 
-__all__ = ["MapRecorder", "attention_to", "maps_of_words"]
+__all__ = ["MapRecorder", "attention_to", "coarse_side", "maps_of_words"]
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _SHARPNESS = 100.0
+
+
+def coarse_side(height: int, width: int) -> int:
+    """The longest side of the grids that tell where things are: a quarter of the longer side of x, at least 16.
+
+    16 for Stable Diffusion's 64 x 64 latents, as in the papers' code; 32 for SDXL's 128 x 128, whose only grids with
+    attention are 64 x 64 and 32 x 32.
+
+    Args:
+        height: of x, in latent pixels.
+        width: of x, in latent pixels.
+
+    Returns:
+        the side, in latent pixels.
+    """
+    return max(16, -(-max(height, width) // 4))
 
 
 class MapRecorder(AttentionEdit):
@@ -141,7 +157,7 @@ def maps_of_words(maps: Tensor, text: EncodedText, image: int = 0) -> list[tuple
 
 
 def attention_to(
-    model: Model, branch: Branch, text: EncodedText, phrases: Sequence[str | Sequence[str]], largest: int = 24
+    model: Model, branch: Branch, text: EncodedText, phrases: Sequence[str | Sequence[str]], largest: int | None = None
 ) -> Callable[[Tensor, Level], Tensor]:
     """How much each phrase is attended to at each position, as a differentiable function of x.
 
@@ -158,14 +174,14 @@ def attention_to(
         text: where the branch's tokens come from.
         phrases: S of them, each for all texts or one a text; all places of a phrase count. A phrase of several words
             is satisfied by any of them, so name what is to be seen: "car", not "a red car".
-        largest: the finest grid whose longer side is at most this is looked at; 24 means Stable Diffusion's 16 x 16,
-            and 16 x 24 for its upright pictures.
+        largest: the finest grid whose longer side is at most this is looked at; None: as :func:`coarse_side` says of
+            x, which means Stable Diffusion's 16 x 16, 16 x 24 for its upright pictures, and SDXL's 32 x 32.
 
     Returns:
         x (B, ...) and its level to (B, S, h, w) in [0, 1], h and w being the grid's.
 
     Raises:
-        ValueError: no phrases, or one that is missing in a text; in the call, no grid is as small as ``largest``.
+        ValueError: no phrases, one that is missing in a text, or largest below 1; in the call, no grid is as small.
 
     Paper: Attend-and-Excite: Attention-Based Semantic Guidance for Text-to-Image Diffusion Models (Chefer et al.,
         2023), arXiv:2301.13826, section 4.
@@ -173,6 +189,8 @@ def attention_to(
         their code for 1.4 also lets the mark of the end and the padding but one compete. Several tokens of a phrase
         are one subject, where theirs takes single tokens.
     """
+    if largest is not None and largest < 1:
+        raise ValueError(f"largest must be at least 1, got {largest}")
     if not phrases:
         raise ValueError("attention to nothing: give at least one phrase of the text")
     length = len(text.spans[0])
@@ -183,7 +201,7 @@ def attention_to(
     marks = torch.tensor([[span == (0, 0) for span in spans] for spans in text.spans])
 
     def attend(x: Tensor, level: Level) -> Tensor:
-        recorder = MapRecorder(largest, keep_graph=True)
+        recorder = MapRecorder(largest or coarse_side(*x.shape[-2:]), keep_graph=True)
         with torch.enable_grad():
             model(x, level, [replace(branch, edits=(*branch.edits, recorder))])
             maps = recorder.finest()[:, :length]

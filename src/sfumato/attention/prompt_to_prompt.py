@@ -89,7 +89,8 @@ class SelfInjection(AttentionEdit):
         pairs: sources and their rewrites.
         until: end of the window, a share of the path in [0, 1]; of S steps, the first ``until * S``, rounded up.
         largest: layers on a grid with a longer side than this, in latent pixels, are left alone; >= 1. 16 as in the
-            authors' first notebook, 32 in that of null-text inversion.
+            authors' first notebook, 32 in that of null-text inversion. ``flows.rewrite`` gives a quarter of the longer
+            side of the latents, at least 16: SDXL has no grid as small as 16 x 16.
 
     Raises:
         ValueError: until or largest out of range, or pairs that are no pairs; by the model, where every grid is larger.

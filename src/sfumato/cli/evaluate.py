@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_flags", "run"]
 
+_FILES = ("evaluation.md", "evaluation.json", "evaluation.png", "other_words.png")
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of ``sfumato evaluate``."""
@@ -42,6 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_machine_flags(parser)
     add("--cache", metavar="DIR", help="of the emoji pictures; 'sample' is the small one in the package")
     add("-o", "--output", type=Path, default=Path("results"), metavar="DIR", help="folder of the report (results)")
+    add("--force", action="store_true", help="replace a former report there")
     add("--card", action="store_true", help="also write the scores into the model's own card")
     add("--json", action="store_true", help="the report as one JSON object on stdout, instead of a table")
     add("--quiet", action="store_true", help="nothing on stderr but errors")
@@ -66,6 +69,9 @@ def run(options: argparse.Namespace) -> int:
     if options.card and not (model.folder / "training.json").is_file():
         raise UsageError(f"{model.folder} has no training.json to write scores into; leave out --card")
     prepare_folder(options.output)
+    there = [name for name in _FILES if (options.output / name).exists()]
+    if there and not options.force:
+        raise UsageError(f"{options.output / there[0]} is of a former evaluation; choose another --output, or --force")
 
     import torch
 
@@ -98,9 +104,10 @@ def _settings(options: argparse.Namespace, recipe: Recipe, sources: Sources) -> 
     from sfumato.flows.walk import Walk
     from sfumato.guidance.attend_and_excite import Excite
 
-    def follow(parts: Parts, prompts: Sequence[str], steer: Steering) -> Steering:
+    def follow(parts: Parts, prompts: Sequence[str], seeds: Sequence[int], steer: Steering) -> Steering:
         height, width = parts.size
-        batch = [replace(recipe, prompt=prompt, height=height, width=width) for prompt in prompts]
+        one = replace(recipe, height=height, width=width)
+        batch = [replace(one, prompt=prompt, seed=seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         return followed(parts, batch, sources, steer)
 
     excite = Excite(recipe.excite) if recipe.excite else None
@@ -167,7 +174,7 @@ def _memory(options: argparse.Namespace, recipe: Recipe) -> list[str]:
         return []
     pool = [f"--pool={asked.pool}"] if asked.pool else []
     plain = (f"--mode={options.mode}", f"--neighbours={asked.count}", f"--null={asked.null}")
-    return [f"--memory={asked.memory.name}", *plain, *pool]
+    return [f"--memory={options.memory}", *plain, *pool]
 
 
 def _where(where: Path | Box) -> str:

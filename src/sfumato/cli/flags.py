@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from sfumato.a1111 import SAMPLERS
+from sfumato.cli.checks import HIGHEST_SEED, check_idle, check_scheduler, check_texts
 from sfumato.cli.codes import add_code_flags
 from sfumato.cli.models import Model, find
 from sfumato.cli.parser import UsageError
-from sfumato.cli.progress import say
 from sfumato.cli.recall import add_memory_flags, recall_of
 from sfumato.cli.render import Job
 from sfumato.cli.sources import Sources
@@ -34,7 +33,6 @@ from sfumato.machine import best_dtype, usable_threads
 from sfumato.recipe import MOST_STEPS, PARSERS, Recipe
 
 __all__ = [
-    "HIGHEST_SEED",
     "add_like_flags",
     "add_machine_flags",
     "add_output_flags",
@@ -42,13 +40,10 @@ __all__ = [
     "add_seed_flags",
     "add_steering_flags",
     "add_word_flags",
-    "check_prompts",
-    "guidance_of",
     "job_of",
     "recipe_of",
 ]
 
-HIGHEST_SEED = 2**64 - 1
 _SCHEDULERS = f"{', '.join(SAMPLERS)}, or a scheduler class of diffusers (ddim)"
 _INTERVAL = "shares of the path between which guidance acts; 0 is pure noise (0:1)"
 
@@ -184,10 +179,9 @@ def recipe_of(options: argparse.Namespace, sources: Sources) -> Recipe:
             "--structure conjunction and --region each add texts to what the picture looks at, and there is room for "
             "one of them; leave one out"
         )
-    _check_scheduler(options.scheduler)
-    _check_lengths(options.negative, *(prompt for prompt, _ in options.concepts or ()))
-    if options.negative and set(options.guidance) == {1.0} and not options.concepts:
-        say("sfumato: note: without guidance (--guidance 1) --negative does nothing", quiet=options.quiet)
+    check_scheduler(options.scheduler)
+    check_texts(options.negative, *(prompt for prompt, _ in options.concepts or ()))
+    check_idle(options)
     width, height = getattr(options, "size", None) or (None, None)
     like, recall = getattr(options, "like", None), recall_of(options, sources)
     like = like if recall is None else None
@@ -230,60 +224,11 @@ def recipe_of(options: argparse.Namespace, sources: Sources) -> Recipe:
     )
 
 
-def guidance_of(options: argparse.Namespace, count: int) -> Sequence[float]:
-    """The guidance scale of each of ``count`` pictures.
-
-    Raises:
-        UsageError: neither one scale nor as many as pictures.
-    """
-    scales = options.guidance
-    if len(scales) not in (1, count):
-        raise UsageError(f"--guidance has {len(scales)} scales for {count} pictures; give one, or one a picture")
-    return scales if len(scales) == count else scales * count
-
-
-def check_prompts(options: argparse.Namespace, prompts: Sequence[str], count: int, *, wordless: bool = False) -> None:
-    """See that prompts are there and not endless, and that the last seed exists.
-
-    Args:
-        options: with the first seed, which may be None.
-        prompts: what pictures show.
-        count: number of pictures, one seed each.
-        wordless: whether something else says what pictures show.
-
-    Raises:
-        UsageError: they are not.
-    """
-    if not wordless and not all(prompt.strip() for prompt in prompts):
-        raise UsageError("a prompt is empty; say what the picture shows")
-    _check_lengths(*prompts)
-    last = (options.seed or 0) + count - 1
-    if last > HIGHEST_SEED:
-        raise UsageError(f"the last picture's seed would be {last}, above {HIGHEST_SEED}; choose a lower --seed")
-
-
 def _placed(where: Path | Box, sources: Sources) -> Given | Box:
     return sources.add(where) if isinstance(where, Path) else where
-
-
-def _check_lengths(*texts: str) -> None:
-    for text in texts:
-        if len(text) > 10_000:
-            raise UsageError(f"a prompt has {len(text)} characters; 10000 are allowed")
 
 
 def _scheduler(word: str) -> str:
     if word in SAMPLERS or word[:1].isupper():
         return word
     raise argparse.ArgumentTypeError(f"no scheduler '{word}'{did_you_mean(word, SAMPLERS)}")
-
-
-def _check_scheduler(name: str) -> None:
-    """See that a capitalised name is one of a class of diffusers; the short names were seen to already."""
-    if name in SAMPLERS:
-        return
-    from sfumato.samplers.diffusers_scheduler import class_names
-
-    known = [*SAMPLERS, *class_names()]
-    if name not in known:
-        raise UsageError(f"--scheduler: no scheduler '{name}'{did_you_mean(name, known)}")

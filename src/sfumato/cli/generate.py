@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sfumato.cli.checks import check_prompts, guidance_of
 from sfumato.cli.edits import tell_parse
 from sfumato.cli.flags import (
     add_like_flags,
@@ -14,8 +15,6 @@ from sfumato.cli.flags import (
     add_output_flags,
     add_sampling_flags,
     add_seed_flags,
-    check_prompts,
-    guidance_of,
     job_of,
     recipe_of,
 )

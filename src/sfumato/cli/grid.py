@@ -1,18 +1,19 @@
 """``sfumato grid``: settings of ``generate`` compared on one labelled sheet.
 
 Each cell is a picture of its own, in a folder beside the sheet, with the recipe that it carries; a cell whose recipe is
-already there is not made again, so an interrupted grid goes on where it stopped.
+already there is not made again, so an interrupted grid goes on where it stopped, and one of another recipe stays.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered, slug, write_whole
+from sfumato.cli.files import OutputError, next_index, picture_bytes, prepare_folder, save_numbered, slug, write_whole
 from sfumato.cli.generate import add_picture_flags, planned
 from sfumato.cli.make import make, steps_of
 from sfumato.cli.models import find
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["add_flags", "run"]
 
 _FIXED = (
-    *("count", "grid", "show-attention", "show-neighbours", "show-parse", "exact", "batch"),
+    *("count", "grid", "show-attention", "show-neighbours", "show-parse", "exact", "batch", "max-rows", "threads"),
     *("output", "force", "json", "quiet", "debug", "no-metadata", "help"),
 )
 _Axis = tuple[str, tuple[str, ...]]
@@ -70,10 +71,8 @@ def run(options: argparse.Namespace) -> int:
     cells = [_cell(options, place, sources) for place in places]
     folder = options.output / f"{slug(options.prompt)}-cells"
     prepare_folder(folder)
-    paths = [folder / f"{slug(' '.join(f'{name} {value}' for name, value in place.items()))}.png" for place in places]
-    if len(set(paths)) < len(paths):
-        raise UsageError("two cells have the same values")
-    _make_cells(cells, paths, options)
+    names = [slug(" ".join(f"{name} {value}" for name, value in place.items())) for place in places]
+    paths = _make_cells(cells, [folder / name for name in names], options)
     sheet = _write_sheet(paths, axes, options)
     if options.json:
         emit({"path": str(sheet), "cells": [str(path) for path in paths]})
@@ -81,27 +80,46 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _make_cells(cells: Sequence[_Cell], paths: Sequence[Path], options: argparse.Namespace) -> None:
+def _make_cells(cells: Sequence[_Cell], stems: Sequence[Path], options: argparse.Namespace) -> list[Path]:
     from sfumato.core.image import to_pictures
 
     loaded: dict[tuple[str, str], Parts] = {}
-    made = 0
+    paths: list[Path] = []
     try:
         with bar(sum(steps_of(recipe) for recipe, _ in cells), "making cells", "step", quiet=options.quiet) as advance:
-            for (asked, sources), path in zip(cells, paths, strict=True):
+            for (asked, sources), stem in zip(cells, stems, strict=True):
                 key = (sources.model.fingerprint, asked.dtype)
                 if key not in loaded:
                     loaded[key] = load_parts(sources.model, asked, options.max_rows)
                 (recipe,) = recalled(loaded[key], [completed(asked, loaded[key], sources.model)], sources)
-                if options.force or not _is_there(path, recipe):
-                    images = make(loaded[key], [recipe], sources, advance)
-                    write_whole(picture_bytes(to_pictures(images)[0], chunks(recipe)), path, replace=True)
-                    say(f"{path}", quiet=options.quiet)
-                else:
+                path = _place_of(recipe, stem, paths, force=options.force)
+                if path in paths or (not options.force and _is_there(path, recipe)):
                     advance(steps_of(recipe))
-                made += 1
+                else:
+                    images = make(loaded[key], [recipe], sources, advance)
+                    write_whole(picture_bytes(to_pictures(images)[0], chunks(recipe)), path, replace=options.force)
+                    say(f"{path}", quiet=options.quiet)
+                paths.append(path)
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"{made} of {len(cells)} cells are there; the same command goes on") from error
+        raise KeyboardInterrupt(f"{len(paths)} of {len(cells)} cells are there; the same command goes on") from error
+    return paths
+
+
+def _place_of(recipe: Recipe, stem: Path, taken: Sequence[Path], *, force: bool) -> Path:
+    """STEM.png, or where that is another picture's STEM-DIGEST.png, of the recipe's digest.
+
+    Raises:
+        OutputError: both are pictures of something else.
+    """
+    digest = blake2b(to_json(recipe).encode(), digest_size=4).hexdigest()
+    plain, own = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}-{digest}.png")
+    if force:
+        return own if plain in taken else plain
+    fitting = [path for path in (plain, own) if _is_there(path, recipe)]
+    fitting += [path for path in (plain, own) if not path.exists()]
+    if fitting:
+        return fitting[0]
+    raise OutputError(f"{own} is there and is no such cell; choose another --output, or --force")
 
 
 def _is_there(path: Path, recipe: Recipe) -> bool:

@@ -54,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
     sources = Sources(find(options.model))
     picture = sources.add(options.image)
 
+    import torch
+
     from sfumato.core.image import open_picture
     from sfumato.flows.invert import Inverting, invert
     from sfumato.flows.start_file import start_bytes
@@ -84,11 +86,20 @@ def run(options: argparse.Namespace) -> int:
         write_whole(start_bytes(found), options.output, replace=options.force)
     except FileExistsError as error:
         raise OutputError(f"{options.output} has appeared meanwhile; choose another --output, or --force") from error
-    away = float((parts.codec.decode(parts.codec.encode(image)) - back).square().mean().sqrt())
-    command = ["sfumato", "generate", options.prompt, "--start", str(options.output)]
-    command += ["--steps", str(options.steps), "--guidance", f"{guidance:g}"]
+    with torch.no_grad():
+        away = float((parts.codec.decode(parts.codec.encode(image)) - back).square().mean().sqrt())
+    command = _way_back(options, guidance, None if (wide, tall) == parts.size[::-1] else f"{wide}x{tall}")
     if options.json:
         emit({"path": str(options.output), "away": round(away, 5), "command": command})
     say(f"{options.output} (comes back to within {away:.3f}, root mean square in [-1, 1])", quiet=options.quiet)
     say(f"next: {shlex.join(command)}", quiet=options.quiet)
     return 0
+
+
+def _way_back(options: argparse.Namespace, guidance: float, size: str | None) -> list[str]:
+    """The command line that makes the picture of the start again."""
+    dtype = None if options.dtype == "auto" else options.dtype
+    more = {"--size": size, "--model": options.model, "--dtype": dtype}
+    words = ["--start", str(options.output), "--steps", str(options.steps), "--guidance", f"{guidance:g}"]
+    words += [word for flag, value in more.items() if value is not None for word in (flag, str(value))]
+    return ["sfumato", "generate", options.prompt, *words]

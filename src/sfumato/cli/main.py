@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -45,9 +46,9 @@ def main(words: Sequence[str] | None = None) -> int:
         the exit code: 0 done, 2 wrong arguments, 1 failed, 130 interrupted.
     """
     words = sys.argv[1:] if words is None else list(words)
-    debug = "--debug" in words
+    debug, quiet = "--debug" in words, "--quiet" in words
     try:
-        with _library_output(debug):
+        with _library_output(debug, quiet):
             options = _parser().parse_args(words)
             return int(options.run(options))
     except SystemExit as leave:
@@ -95,8 +96,8 @@ class _Version(argparse.Action):
 
 
 @contextmanager
-def _library_output(debug: bool) -> Generator[None]:
-    """Keep libraries from the network and from the terminal; our own warnings become notes."""
+def _library_output(debug: bool, quiet: bool) -> Generator[None]:
+    """Keep libraries from the network and from the terminal; our own warnings become notes, if not quiet."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if debug:
         yield
@@ -106,12 +107,12 @@ def _library_output(debug: bool) -> Generator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module=r"sfumato\b")
-        warnings.showwarning = _tell
+        warnings.showwarning = partial(_tell, quiet=quiet)
         yield
 
 
-def _tell(message: Warning | str, *_: object) -> None:
-    say(f"sfumato: note: {message}")
+def _tell(message: Warning | str, *_: object, quiet: bool) -> None:
+    say(f"sfumato: note: {message}", quiet=quiet)
 
 
 def _sentence(error: Exception) -> str:

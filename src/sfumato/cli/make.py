@@ -119,7 +119,7 @@ def _redraw(run: _Run, batch: Sequence[Recipe]) -> Tensor:
     mask = None if first.mask is None else run.sources.mask(first.mask, first.picture, first.size)
     return redraw(
         run.parts,
-        Redraw(run.sources.image(first.picture, first.size), first.strength, mask),
+        Redraw(run.sources.image(first.picture, first.size), first.strength, mask, first.paste),
         [recipe.prompt for recipe in batch],
         seeds=[recipe.seed for recipe in batch],
         steer=run.steering(batch),

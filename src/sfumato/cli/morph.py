@@ -8,23 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from sfumato.cli.animation import animated, check_mp4
+from sfumato.cli.checks import HIGHEST_SEED, check_prompts, guidance_of
 from sfumato.cli.files import next_index, save_numbered, slug
-from sfumato.cli.flags import (
-    HIGHEST_SEED,
-    add_machine_flags,
-    add_output_flags,
-    add_sampling_flags,
-    check_prompts,
-    guidance_of,
-    job_of,
-    recipe_of,
-)
+from sfumato.cli.flags import add_machine_flags, add_output_flags, add_sampling_flags, job_of, recipe_of
 from sfumato.cli.models import find
 from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.progress import say
 from sfumato.cli.render import render
 from sfumato.cli.sources import Sources
-from sfumato.cli.values import number, size, whole
+from sfumato.cli.values import number, picture_or_words, size, whole
 from sfumato.given import Given
 
 __all__ = ["add_flags", "run"]
@@ -34,7 +26,7 @@ def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato morph``."""
     add = parser.add_argument
     for name in ("first", "second"):
-        add(name, metavar=name.upper(), help="a prompt, or the file of a picture")
+        add(name, type=picture_or_words, metavar=name.upper(), help="a prompt, or the file of a picture")
     add("--prompts", nargs=2, metavar="TEXT", help="what the two pictures show, if they are files")
     add("--frames", type=whole(2, 10_000), default=24, metavar="N", help="pictures, both ends included (24)")
     add("--fps", type=number(0.1, 100), default=12.0, metavar="N", help="pictures a second (12)")
@@ -57,8 +49,15 @@ def run(options: argparse.Namespace) -> int:
             "between two prompts there are no words whose attention could be edited; leave out --structure, "
             "--show-parse, --paint, --region and --excite"
         )
+    if options.clip_guidance or options.memory:
+        raise UsageError(
+            "--clip-guidance pulls to one prompt and --memory finds the neighbours of one, and a morph lies between "
+            "two; leave them out"
+        )
     sources = Sources(find(options.model))
     ends = [_end(word, sources) for word in (options.first, options.second)]
+    if options.prompts and not any(given for _, given in ends):
+        raise UsageError("--prompts says what pictures show, and both ends are prompts already; leave it out")
     prompts = options.prompts or [prompt for prompt, _ in ends]
     check_prompts(options, [prompt or "a picture" for prompt in prompts], 1)
     seed = secrets.randbits(32) if options.seed is None else options.seed
@@ -72,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
         picture=ends[0][1],
         to_picture=ends[1][1],
     )
+    if any(given and prompt for (_, given), prompt in zip(ends, prompts, strict=True)) and max(options.guidance) > 1:
+        say("sfumato: note: guidance leads away from a given picture; --guidance 1 keeps it", quiet=options.quiet)
     last = options.frames - 1
     scales = guidance_of(options, options.frames)
     recipes = [replace(recipe, share=index / last, guidance=scales[index]) for index in range(options.frames)]
@@ -88,11 +89,6 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _end(word: str, sources: Sources) -> tuple[str, Given | None]:
-    """Prompt and picture of an end: a file that is there is a picture, all else a prompt."""
-    path = Path(word).expanduser()
-    try:
-        is_file = path.is_file()
-    except OSError:
-        is_file = False
-    return ("", sources.add(path)) if is_file else (word, None)
+def _end(word: Path | str, sources: Sources) -> tuple[str, Given | None]:
+    """Prompt and picture of an end."""
+    return ("", sources.add(word)) if isinstance(word, Path) else (word, None)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.parser import UsageError
 from sfumato.cli.sources import Sources
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add_memory_flags", "context_of", "recall_of", "recalled", "with_neighbours"]
 
-_OF_A_MEMORY = ("unconditional", "show_neighbours", "pool", "top_m", "uniform")
+_OFF: Mapping[str, Any] = {
+    **dict.fromkeys(("unconditional", "show_neighbours", "uniform"), False),
+    **{"pool": 0, "top_m": None, "mode": FromMemory.mode, "neighbours": FromMemory.count, "null": FromMemory.null},
+}
+"""What the flags are when nothing is asked of a memory."""
 
 
 def add_memory_flags(parser: argparse.ArgumentParser) -> None:
@@ -51,9 +55,7 @@ def recall_of(options: argparse.Namespace, sources: Sources) -> FromMemory | Non
         UsageError: no such memory, or flags that do not go together.
     """
     if options.memory is None:
-        alone = [
-            flag for flag in ("unconditional", "show_neighbours", "pool", "top_m", "uniform") if vars(options)[flag]
-        ]
+        alone = [flag for flag, unasked in _OFF.items() if vars(options)[flag] != unasked]
         if alone:
             raise UsageError(f"--{alone[0].replace('_', '-')} speaks of a memory; name its folder by --memory")
         return None

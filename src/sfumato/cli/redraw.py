@@ -16,7 +16,7 @@ from sfumato.cli.flags import (
 )
 from sfumato.cli.generate import recipes_of
 from sfumato.cli.models import find
-from sfumato.cli.parser import Parser
+from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.render import render
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import existing_file, number
@@ -35,6 +35,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--mask", type=existing_file, metavar="IMAGE", help="white where it is redrawn; everywhere if not given"
     )
+    parser.add_argument("--paste", action="store_true", help="put what the mask keeps back at the end, exactly")
     parser.epilog = 'example: sfumato redraw strokes.png "a red apple" --strength 0.7 --count 4 --grid'
     parser.set_defaults(run=run)
 
@@ -58,9 +59,13 @@ def add_edit_flags(parser: Parser, *more: tuple[str, str]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Redraw a picture."""
+    if options.paste and options.mask is None:
+        raise UsageError("--paste puts back what --mask keeps, and there is no --mask: all of the picture is redrawn")
     sources = Sources(find(options.model))
     mask = None if options.mask is None else sources.add(options.mask)
-    recipe = replace(recipe_of(options, sources), task="redraw", strength=options.strength, mask=mask)
+    recipe = replace(
+        recipe_of(options, sources), task="redraw", strength=options.strength, mask=mask, paste=options.paste
+    )
     return render_edits(options, recipe, sources)
 
 

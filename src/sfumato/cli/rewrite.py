@@ -9,18 +9,10 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+from sfumato.cli.checks import check_prompts, guidance_of
 from sfumato.cli.edits import tell_parse
 from sfumato.cli.files import next_index, picture_bytes, save_numbered, slug
-from sfumato.cli.flags import (
-    add_machine_flags,
-    add_output_flags,
-    add_sampling_flags,
-    add_seed_flags,
-    check_prompts,
-    guidance_of,
-    job_of,
-    recipe_of,
-)
+from sfumato.cli.flags import add_machine_flags, add_output_flags, add_sampling_flags, add_seed_flags, job_of, recipe_of
 from sfumato.cli.models import find
 from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.progress import say
@@ -92,7 +84,8 @@ def _planned(options: argparse.Namespace, sources: Sources) -> list[Recipe]:
     if options.image is not None:
         _check_inversion(shared, scales)
     source = replace(shared, to_prompt=options.source, reweight=(), blend=())
-    every = dict.fromkeys([source, *(replace(shared, to_prompt=prompt) for prompt in options.targets)])
+    others = [prompt for prompt in options.targets if prompt != options.source or options.reweight]
+    every = dict.fromkeys([source, *(replace(shared, to_prompt=prompt) for prompt in others)])
     return [
         replace(recipe, seed=first + number, guidance=scales[number])
         for number, recipe in product(range(options.count), every)

@@ -23,6 +23,8 @@ __all__ = ["EncodedText", "Span", "TextEncoder", "TokenEncoder", "one_each"]
 Span = tuple[int, int]
 """First character and the one after the last; (0, 0) for padding and the marks of beginning and end."""
 
+_SHOWN = 80
+
 
 def one_each(text: str | Sequence[str], count: int, what: str) -> tuple[str, ...]:
     """A text for each of ``count`` pictures, given as one for all or as one each.
@@ -108,6 +110,19 @@ class EncodedText:
         return [index for index, (start, end) in enumerate(self.spans[image]) if max(start, first) < min(end, last)]
 
 
+@dataclass(frozen=True)
+class _Row:
+    """The tokens of one text: their ids and spans, marks included, and what of the text is not among them."""
+
+    ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+    cut: str = ""
+
+    def padded(self, length: int, pad: int) -> _Row:
+        more = length - len(self.ids)
+        return _Row(self.ids + (pad,) * more, self.spans + ((0, 0),) * more, self.cut)
+
+
 @dataclass(frozen=True, eq=False)
 class TokenEncoder:
     """One tokenizer with its transformer.
@@ -127,42 +142,53 @@ class TokenEncoder:
     whole_length: bool = True
     pooled: bool = False
 
+    def __post_init__(self) -> None:
+        self._rows([""])  # now, not in a thread: switches off what the tokenizer's file may have switched on
+
     @property
     def longest(self) -> int:
         """Largest number of tokens, marks included."""
         return min(self.tokenizer.model_max_length, self.module.config.max_position_embeddings)
 
     def __call__(self, texts: Sequence[str]) -> EncodedText:
-        """Encode B texts; a text that is too long is cut, which ``cut`` reports."""
-        encoding = self.tokenizer(
-            list(texts),
-            padding="max_length" if self.whole_length else "longest",
-            truncation=True,
-            max_length=self.longest,
-            return_offsets_mapping=True,
-            return_tensors="pt",
-        )
-        mask = None if self.whole_length else encoding["attention_mask"].to(self.module.device)
-        states, vector = self._states(encoding["input_ids"].to(self.module.device), mask)
-        valid = None if mask is None or bool(mask.all()) else mask.bool()
+        """Encode B texts; a text that is too long is cut, which ``cut`` reports. Threads may share an encoder.
+
+        Raises:
+            ValueError: a text that is not valid Unicode.
+        """
+        rows = self._rows(texts)
+        length = self.longest if self.whole_length else max(len(row.ids) for row in rows)
+        padded = [row.padded(length, self.tokenizer.pad_token_id) for row in rows]
+        mask = None if self.whole_length else torch.tensor([[i < len(row.ids) for i in range(length)] for row in rows])
+        states, vector = self._states(torch.tensor([row.ids for row in padded]), mask)
         return EncodedText(
-            condition=Condition(tokens=states, token_mask=valid, vector=vector),
+            condition=Condition(
+                tokens=states,
+                token_mask=None if mask is None or bool(mask.all()) else mask.to(states.device),
+                vector=vector,
+            ),
             texts=tuple(texts),
-            spans=tuple(tuple((int(a), int(b)) for a, b in row) for row in encoding["offset_mapping"].tolist()),
-            cut=tuple(self._cut(text) for text in texts),
+            spans=tuple(row.spans for row in padded),
+            cut=tuple(row.cut for row in rows),
         )
 
     def _states(self, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        penultimate = self.layer == "penultimate"
-        output = self.module(ids, attention_mask=mask, output_hidden_states=penultimate)
+        penultimate, device = self.layer == "penultimate", self.module.device
+        given = None if mask is None else mask.long().to(device)
+        output = self.module(ids.to(device), attention_mask=given, output_hidden_states=penultimate)
         states = output.hidden_states[-2] if penultimate else output.last_hidden_state
         return states.float(), output.text_embeds.float() if self.pooled else None
 
-    def _cut(self, text: str) -> str:
-        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        room = self.longest - self.tokenizer.num_special_tokens_to_add()
-        starts = [start for start, _ in spans["offset_mapping"]]
-        return text[starts[room] :] if len(starts) > room else ""
+    def _rows(self, texts: Sequence[str]) -> list[_Row]:
+        """Texts as tokens, without padding and as many as fit.
+
+        A fast tokenizer keeps padding and truncation as its own state, which threads would switch for each other.
+        """
+        for text in texts:
+            _check_unicode(text)
+        found = self.tokenizer(list(texts), return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+        columns = zip(texts, found["input_ids"], found["offset_mapping"], found["special_tokens_mask"], strict=True)
+        return [_fitted(text, ids, spans, marks, self.longest) for text, ids, spans, marks in columns]
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,15 +217,16 @@ class TextEncoder:
             texts: B texts, B >= 1.
 
         Returns:
-            tokens (B, L, D) float32 with spans; a warning names what was cut of a text that is too long.
+            tokens (B, L, D) float32 with spans; a warning names what was cut of a text that is too long, in 80
+            characters at most.
 
         Raises:
-            ValueError: no texts, or token encoders that divide a text differently.
+            ValueError: no texts, one that is not valid Unicode, or token encoders that divide a text differently.
         """
         if isinstance(texts, str) or not texts:
             raise ValueError("expected a list of one or more texts")
         first, *others = [encoder(texts) for encoder in self.encoders]
-        for left_out in dict.fromkeys(filter(None, first.cut)):
+        for left_out in dict.fromkeys(_shown(cut) for cut in first.cut if cut):
             limit = self.encoders[0].longest
             warnings.warn(f"only {limit} tokens fit, so this end of a text was cut: {left_out!r}", stacklevel=2)
         if any(other.spans != first.spans for other in others):
@@ -213,6 +240,27 @@ class TextEncoder:
             blank = [None if value is None else torch.zeros_like(value) for value in (empty.tokens, empty.vector)]
             empty = empty.replace(tokens=blank[0], vector=blank[1])
         return empty.rows([0] * count)
+
+
+def _fitted(text: str, ids: Sequence[int], spans: Sequence[Span], marks: Sequence[int], longest: int) -> _Row:
+    """The tokens of a text as far as ``longest`` of them; the marks of its end, where ``marks`` is 1, stay."""
+    if len(ids) <= longest:
+        return _Row(tuple(ids), tuple(spans))
+    end = len(marks) - list(reversed(marks)).index(0)
+    kept = end - (len(ids) - longest)
+    return _Row((*ids[:kept], *ids[end:]), (*spans[:kept], *spans[end:]), text[spans[kept][0] :])
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the text {_shown(text)!r} is not valid Unicode; write it in UTF-8") from error
+
+
+def _shown(text: str) -> str:
+    """A text for a message: the middle of a long one is left out."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 23]}...{text[-20:]}"
 
 
 def _side_by_side(encoded: Sequence[EncodedText]) -> Condition:

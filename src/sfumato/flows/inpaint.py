@@ -29,7 +29,7 @@ from sfumato.flows.prompts import prompted
 from sfumato.flows.steering import Steering, model_of, steered
 from sfumato.flows.text_to_image import check_prompts
 from sfumato.flows.walk import Walk, after_steps, encoded, sampler_of, step_of
-from sfumato.guidance.inpaint import KeepKnown, check_mask, latent_mask
+from sfumato.guidance.inpaint import KeepKnown, check_mask, latent_mask, pasted
 
 __all__ = ["Inpaint", "extended", "inpaint"]
 
@@ -104,7 +104,7 @@ def inpaint(
         x = sampler.scale * noise.like(known)
         after = (*after_steps(parts, walk, noise), keep)
         images = parts.codec.decode(sample(denoise, x, path, step, noise=noise, after=after, watch=watch))
-    return given.images + given.mask * (images.to(given.images) - given.images) if given.paste else images
+    return pasted(given.images, given.mask, images) if given.paste else images
 
 
 def extended(images: Tensor, left: int, right: int, top: int, bottom: int) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,8 @@ def morph(
         watch: called with a record after each step.
 
     Returns:
-        pictures (B, 3, H, W), float32, in [-1, 1]; at shares 0 and 1 those that the ends make alone.
+        pictures (B, 3, H, W), float32, in [-1, 1]; at shares 0 and 1 those that the ends make alone, the second if it
+        has the first one's seed or nothing is drawn on the way.
 
     Raises:
         ValueError: starts of another shape, or a setting out of range.
@@ -100,10 +101,12 @@ def morph(
         raise ValueError("between two prompts there are no words whose attention could be edited")
     size = size or parts.size
     sampler, noise = sampler_of(parts, walk), Noise([given.first.seed] * len(given.shares))
-    ends = (given.first, given.second)
     with torch.no_grad():
-        starts = [_start(parts, end, sampler.scale, size) for end in ends]
-        texts = [condition_of(parts, [end.prompt], size, steer.neighbours) for end in ends]
+        starts = (
+            _start(parts, given.first, sampler.scale, size, noise),
+            _start(parts, given.second, sampler.scale, size, Noise([given.second.seed])),
+        )
+        texts = [condition_of(parts, [end.prompt], size, steer.neighbours) for end in (given.first, given.second)]
         x = torch.cat([slerp(starts[0], starts[1], share) for share in given.shares])
         text = Branch(
             Condition.cat([lerp_conditions(texts[0], texts[1], share) for share in given.shares]), name="text"
@@ -113,10 +116,10 @@ def morph(
         return parts.codec.decode(sample(denoise, x, sampler.path, sampler.step, noise=noise, after=after, watch=watch))
 
 
-def _start(parts: Parts, end: End, scale: float, size: tuple[int, int]) -> Tensor:
+def _start(parts: Parts, end: End, scale: float, size: tuple[int, int], noise: Noise) -> Tensor:
     shape = (1, *parts.codec.shape(*size))
     if end.start is None:
-        return scale * Noise([end.seed])(shape).to(parts.device)
+        return scale * noise((len(noise.seeds), *shape[1:]))[:1].to(parts.device)
     if end.start.shape != shape:
         raise ValueError(f"the start of '{end.prompt}' has shape {tuple(end.start.shape)}, these pictures {shape}")
     return end.start.to(parts.device).float()

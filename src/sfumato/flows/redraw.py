@@ -24,14 +24,14 @@ from torch import Tensor
 
 from sfumato.checkpoints.parts import Parts
 from sfumato.core.noise import Noise
-from sfumato.core.path import suffix
+from sfumato.core.path import Path, suffix
 from sfumato.core.predict import noised
 from sfumato.core.sample import Record, sample
 from sfumato.flows.prompts import prompted
 from sfumato.flows.steering import Steering, model_of, steered
 from sfumato.flows.text_to_image import check_prompts
 from sfumato.flows.walk import Walk, after_steps, encoded, sampler_of, step_of
-from sfumato.guidance.inpaint import KeepKnown, check_mask, latent_mask
+from sfumato.guidance.inpaint import KeepKnown, check_mask, latent_mask, pasted
 
 __all__ = ["Redraw", "redraw"]
 
@@ -44,20 +44,24 @@ class Redraw:
         images: (B or 1, 3, H, W) in [-1, 1]; sides are multiples of the codec's factor.
         strength: share of the path that is walked, in (0, 1]; of S steps int(S * strength), at least one.
         mask: (B or 1, 1, H, W), 1 where the picture is redrawn and 0 where it is kept; None: all of it.
+        paste: whether the kept pixels are put back after decoding, so that they are exact for models of latents, too.
 
     Raises:
-        ValueError: strength out of range, or a mask of another size.
+        ValueError: strength out of range, a mask of another size, or nothing to put back.
     """
 
     images: Tensor
     strength: float = 0.6
     mask: Tensor | None = None
+    paste: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength must lie in (0, 1], got {self.strength}")
         if self.mask is not None:
             check_mask(self.mask, self.images)
+        elif self.paste:
+            raise ValueError("paste puts back what a mask keeps, and there is no mask: all of the picture is redrawn")
 
 
 def redraw(
@@ -85,7 +89,8 @@ def redraw(
         pictures (B, 3, H, W), float32, in [-1, 1].
 
     Raises:
-        ValueError: no prompts, other numbers of seeds or pictures, or a setting out of range.
+        ValueError: no prompts, other numbers of seeds or pictures, a setting out of range, or one that would do nothing
+            at this strength.
     """
     check_prompts(prompts, seeds)
     if walk.start is not None:
@@ -93,6 +98,7 @@ def redraw(
     size = (given.images.shape[-2], given.images.shape[-1])
     sampler, noise = sampler_of(parts, walk), Noise(seeds)
     path = suffix(sampler.path, given.strength)
+    _check_reached(walk, path)
     with torch.no_grad():
         text = prompted(parts, prompts, size, steer.edits, steer.neighbours)
         denoise = steered(parts, text.branch, size, steer, sampler.path)
@@ -103,4 +109,20 @@ def redraw(
             mask = latent_mask(given.mask.to(known), *known.shape[-2:])
             after = (*after, KeepKnown(known, mask, noise.fork("known")))
         step = step_of(model_of(parts, steer), walk, sampler, text)
-        return parts.codec.decode(sample(denoise, x, path, step, noise=noise, after=after, watch=watch))
+        images = parts.codec.decode(sample(denoise, x, path, step, noise=noise, after=after, watch=watch))
+    return pasted(given.images, given.mask, images) if given.paste and given.mask is not None else images
+
+
+def _check_reached(walk: Walk, path: Path) -> None:
+    """See that what acts on a first share of the whole path acts on the part of it that is walked, too."""
+    begin, first = (level.progress or 0.0 for level in path[:2])
+    idle: dict[str, float] = {}
+    if walk.like is not None and 0 < walk.like.until < first:
+        idle["the picture to follow"] = walk.like.until
+    if walk.excite is not None and walk.excite.scale and walk.excite.until <= begin:
+        idle["the words to excite"] = walk.excite.until
+    for what, until in idle.items():
+        raise ValueError(
+            f"of the whole path only the part from {begin:g} on is walked, and {what} would act up to {until:g}, so "
+            "not at all; choose a higher strength"
+        )

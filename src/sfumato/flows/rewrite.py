@@ -4,6 +4,9 @@
     while a window lasts, attention maps of the source stand in for those of the rewrite   (attention.prompt_to_prompt)
     after each step, the source is put back outside the area of the chosen words          (guidance.local_blend)
 
+Self-attention and the area of words are taken from grids whose sides are at most a quarter of the latents' longer side,
+or 16 where that is less: 16 x 16 for Stable Diffusion at 512 x 512, 32 x 32 for SDXL at 1024 x 1024.
+
 To rewrite a given picture, invert it by its prompt (``flows.invert``) and hand over what comes back: in
 ``Walk(start=...)`` without guidance, and in ``Steering(nulls=...)`` too under the guidance that they were tuned for.
 
@@ -24,7 +27,7 @@ import torch
 from torch import Tensor
 
 from sfumato.attention.alignment import Alignment, Pair, aligned
-from sfumato.attention.maps import MapRecorder
+from sfumato.attention.maps import MapRecorder, coarse_side
 from sfumato.attention.prompt_to_prompt import SelfInjection, check_window, cross_edits
 from sfumato.checkpoints.parts import Parts
 from sfumato.core.attention import AttentionEdit
@@ -41,8 +44,6 @@ __all__ = ["Align", "Blend", "Rewrite", "rewrite"]
 
 Align = Callable[[EncodedText, Sequence[Pair]], Alignment]
 """How tokens are matched: ``aligned``, ``replaced`` or ``refined`` of ``sfumato.attention.alignment``."""
-
-_BLEND_GRID = 16
 
 
 @dataclass(frozen=True)
@@ -148,14 +149,15 @@ def rewrite(
     with torch.no_grad():
         prompts = [prompt for each in given for prompt in (each.source, *each.targets)]
         text = prompted(parts, prompts, size, steer.edits, steer.neighbours)
-        asked_for = sorted((*text.branch.edits, *_edits(text.words, given, pairs)), key=lambda edit: edit.passive)
+        x = start_of(parts, walk, sampler.scale, noise, size)
+        side = coarse_side(*x.shape[-2:])
+        asked_for = sorted((*text.branch.edits, *_edits(text.words, given, pairs, side)), key=lambda edit: edit.passive)
         edited = replace(text.branch, edits=tuple(asked_for))
-        recorder = MapRecorder(_BLEND_GRID)
+        recorder = MapRecorder(side)
         recorded = (recorder,) if any(each.blend for each in given) else ()
         asked = replace(edited, edits=(*recorded, *edited.edits))
         denoise = steered(parts, asked, size, steer, sampler.path)
-        x = start_of(parts, walk, sampler.scale, noise, size)
-        grid = _coarse(x.shape[-2], x.shape[-1])
+        grid = _coarse(x.shape[-2], x.shape[-1], side)
         blends = _blends(text.words, given, pairs, lambda: resize(recorder.finest(), *grid))
         step = step_of(model_of(parts, steer), walk, sampler, Prompted(edited, text.words))
         after = (*after_steps(parts, walk, noise), *blends)
@@ -186,7 +188,7 @@ def _of_images(steer: Steering, walk: Walk, rows: Sequence[int]) -> tuple[Steeri
 
 
 def _edits(
-    words: EncodedText, given: Sequence[Rewrite], pairs: Sequence[tuple[Pair, ...]]
+    words: EncodedText, given: Sequence[Rewrite], pairs: Sequence[tuple[Pair, ...]], side: int
 ) -> tuple[AttentionEdit, ...]:
     shape = (len(words.texts), len(words.spans[0]))
     until, factors = torch.zeros(shape, dtype=torch.float64), torch.ones(shape)
@@ -200,7 +202,7 @@ def _edits(
                     table[image, tokens] = value
         injected[each.self_attention] = (*injected.get(each.self_attention, ()), *its)
     alignment = Alignment.cat([each.align(words, its) for each, its in zip(given, pairs, strict=True)])
-    shapes = (SelfInjection(its, end) for end, its in injected.items() if end > 0)
+    shapes = (SelfInjection(its, end, side) for end, its in injected.items() if end > 0)
     return (*cross_edits(alignment, until, factors), *shapes)
 
 
@@ -234,8 +236,8 @@ def _places(words: EncodedText, phrase: str, images: Sequence[int]) -> list[tupl
     return found or [(images[0], words.find_all(phrase, images[0]))]
 
 
-def _coarse(height: int, width: int) -> tuple[int, int]:
+def _coarse(height: int, width: int, side: int) -> tuple[int, int]:
     """The size halved until no side is above that of the grid whose maps are blended."""
-    while max(height, width) > _BLEND_GRID:
+    while max(height, width) > side:
         height, width = -(-height // 2), -(-width // 2)
     return height, width

@@ -187,11 +187,16 @@ def steered(parts: Parts, text: Branch, size: tuple[int, int], steer: Steering, 
     denoise = _guided(parts, model_of(parts, steer), text, _mix(parts, text, size, steer, path), steer)
     for score, scale in steer.scores:
         denoise = ClassifierGuided(denoise, score, scale)
-    for estimate_score, scale in steer.estimate_scores:
-        denoise = EstimateGuided(denoise, estimate_score, scale)
+    if wanted := [each for each in steer.estimate_scores if each[1]]:
+        denoise = EstimateGuided(denoise, _sum_of(wanted))
     if steer.threshold is None:
         return denoise
     return Thresholded(denoise, None if isinstance(steer.threshold, str) else steer.threshold)
+
+
+def _sum_of(scores: Sequence[tuple[Callable[[Tensor], Tensor], float]]) -> Callable[[Tensor], Tensor]:
+    """One score of x0, (B,): the sum of some, each times its scale."""
+    return lambda x0: torch.stack([scale * score(x0) for score, scale in scores]).sum(0)
 
 
 def model_of(parts: Parts, steer: Steering) -> Model:

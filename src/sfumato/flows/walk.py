@@ -81,13 +81,18 @@ def sampler_of(parts: Parts, walk: Walk) -> Sampler:
     """The sampler that a walk names, set up as the checkpoint was published.
 
     Raises:
-        ValueError: an unknown scheduler, steps out of range, or settings that it does not follow.
+        ValueError: an unknown scheduler, steps out of range, or settings that it does not follow; one that goes on from
+            an x of its own, with Langevin steps, a picture to follow or words to excite.
     """
     sampler = named_sampler(walk.scheduler, parts.scheduler, walk.steps)
-    if not walk.langevin:
-        return sampler
-    _refuse_two_looks(sampler.step, walk, "Langevin steps")
-    return replace(sampler, step=Langevin(sampler.step, walk.langevin))
+    moves = {"Langevin steps": walk.langevin, "a picture to follow": walk.like, "words to excite": walk.excite}
+    for what, asked in moves.items():
+        if asked and isinstance(sampler.step, DiffusersStep) and sampler.step.holds_x:
+            raise ValueError(
+                f"{walk.scheduler} goes on from an x of its own, which {what} would not reach; choose ddim, dpmpp_2m, "
+                "euler, euler_a, unipc or our own heun"
+            )
+    return replace(sampler, step=Langevin(sampler.step, walk.langevin)) if walk.langevin else sampler
 
 
 def step_of(model: Model, walk: Walk, sampler: Sampler, text: Prompted) -> Step:
@@ -100,18 +105,11 @@ def step_of(model: Model, walk: Walk, sampler: Sampler, text: Prompted) -> Step:
         text: the prompts, with the edits of their attention.
 
     Raises:
-        ValueError: a phrase that a prompt does not have, or a scheduler that looks twice a step.
+        ValueError: a phrase that a prompt does not have.
     """
     if walk.excite is None:
         return sampler.step
-    _refuse_two_looks(sampler.step, walk, "moves of attend-and-excite")
     return walk.excite.over(sampler.step, attention_to(model, text.branch, text.words, walk.excite.phrases))
-
-
-def _refuse_two_looks(step: Step, walk: Walk, what: str) -> None:
-    inner = step.step if isinstance(step, Langevin) else step
-    if isinstance(inner, DiffusersStep) and inner.looks_twice:
-        raise ValueError(f"{walk.scheduler} looks twice a step, and {what} between its looks would mislead it")
 
 
 def start_of(parts: Parts, walk: Walk, scale: float, noise: Noise, size: tuple[int, int]) -> Tensor:

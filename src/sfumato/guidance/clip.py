@@ -84,10 +84,13 @@ class EstimateGuided:
     """A denoiser moved along the gradient of a score of its own clean estimate, through the network.
 
     Args:
-        denoise: the estimate without it; differentiable in x.
+        denoise: the estimate without it; differentiable in x, which another EstimateGuided is not: add up their scores.
         score: clean estimate (B, ...) to (B,), differentiable; no image may depend on another.
         scale: >= 0, 0 changes nothing; a number, or one an image (B,).
         largest_ratio: no guidance at levels whose sigma / alpha is larger; see ``ClassifierGuided``.
+
+    Raises:
+        ValueError: in the call, an estimate that has no gradient with respect to x.
 
     Paper: More Control for Free! Image Synthesis with Semantic Diffusion Guidance (Liu et al., 2021), arXiv:2112.05744,
         section 3; through the estimate as in Universal Guidance for Diffusion Models (Bansal et al., 2023),
@@ -107,6 +110,11 @@ class EstimateGuided:
 
         def score_of_estimate(leaf: Tensor) -> Tensor:
             kept.append(self.denoise(leaf, level))
+            if not kept[0].requires_grad:
+                raise ValueError(
+                    "the estimate inside has no gradient with respect to x, so its score cannot guide; of several "
+                    "scores of the estimate give one EstimateGuided the sum"
+                )
             return self.score(kept[0])
 
         towards = gradient(score_of_estimate, x)

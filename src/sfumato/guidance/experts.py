@@ -37,7 +37,8 @@ class Experts:
         choose: from a level, shape (), to the index of the model that owns it.
 
     Raises:
-        ValueError: no models; in the call, levels that are not one for all images, or an index that has no model.
+        ValueError: no models; in the call, levels that are not one for all images, an index that has no model, or one
+            of a model that was not trained at this sigma / alpha.
 
     Paper: eDiff-I: Text-to-Image Diffusion Models with an Ensemble of Expert Denoisers (Balaji et al., 2022),
         arXiv:2211.01324, section 3.1.
@@ -67,8 +68,21 @@ class Experts:
         model = self.models[index]
         if self._alike[index]:
             return model(x, level, branches)
-        own = replace(model.schedule.at_ratio(level.ratio), progress=level.progress)
-        return model(x * along(own.alpha / level.alpha, x), own, branches)
+        try:
+            own = replace(_level_of(model.schedule, level), progress=level.progress)
+        except ValueError as error:
+            raise ValueError(f"expert {index} was not trained at {level}; give it a part with less noise") from error
+        return model(x * along(own.sigma / level.sigma, x), own, branches)
+
+
+def _level_of(schedule: Schedule, level: Level) -> Level:
+    """A schedule's own level of the same sigma / alpha, which is infinite where nothing but noise is left."""
+    if level.alpha > 0:
+        return schedule.at_ratio(level.ratio)
+    noisiest = schedule.at(schedule.time_at(torch.tensor(schedule.steps, dtype=torch.float64)))
+    if noisiest.alpha > 0:
+        raise ValueError(f"the noisiest level of this schedule is {noisiest}")
+    return noisiest
 
 
 def _alike(first: Schedule, second: Schedule) -> bool:

@@ -23,7 +23,7 @@ from sfumato.core.level import Level
 from sfumato.core.noise import Noise
 from sfumato.core.predict import noised
 
-__all__ = ["KeepKnown", "check_mask", "latent_mask"]
+__all__ = ["KeepKnown", "check_mask", "latent_mask", "pasted"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +71,11 @@ def check_mask(mask: Tensor, images: Tensor) -> None:
     if mask.shape[-2:] != images.shape[-2:]:
         sizes = tuple(mask.shape[-2:]), tuple(images.shape[-2:])
         raise ValueError(f"the mask has size {sizes[0]} and the picture {sizes[1]}; give a mask of the same size")
+
+
+def pasted(images: Tensor, mask: Tensor, made: Tensor) -> Tensor:
+    """Pictures (B or 1, 3, H, W) with what was made (B, 3, H, W) in their place where a mask (B or 1, 1, H, W) is 1."""
+    return images + mask * (made.to(images) - images)
 
 
 def latent_mask(mask: Tensor, height: int, width: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 diffusers' schedulers remember (counters, earlier outputs) and some work in x / alpha. Here each step works on a copy
 and hands that copy on as its state, x is always alpha * x0 + sigma * noise outside, and noise comes from the images'
-own seeds. Schedulers that look twice a step (Heun, KDPM2) have two levels a step in their path.
+own seeds. Schedulers that look twice a step (Heun, KDPM2) have two levels a step in their path. What a walk does to x
+between two steps (a mask's known part, Langevin steps) counts: UniPC then leaves out its correction of the step before.
 """
 
 from __future__ import annotations
@@ -39,13 +40,17 @@ def class_names() -> tuple[str, ...]:
 def scheduler_of(name: str, config: Mapping[str, Any]) -> Any:
     """A diffusers scheduler of a class name, with those of a checkpoint's settings that the class knows.
 
+    ``clip_sample`` is off whatever the settings say, as in diffusers' Stable Diffusion pipelines: DDIM and DDPM would
+    clip where the settings say nothing, and clean estimates of latents leave [-1, 1].
+
     Raises:
         ValueError: the class cannot be built from these settings.
     """
     import diffusers.schedulers
 
     kind = getattr(diffusers.schedulers, name)
-    known = {key: value for key, value in config.items() if key in inspect.signature(kind.__init__).parameters}
+    parameters = inspect.signature(kind.__init__).parameters
+    known = {key: value for key, value in {**config, "clip_sample": False}.items() if key in parameters}
     try:
         return kind(**known)
     except (ImportError, NotImplementedError, TypeError, ValueError) as error:
@@ -96,40 +101,52 @@ class DiffusersStep:
     def __call__(
         self, denoise: Denoiser, x: Tensor, level: Level, next_level: Level, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
-        """x (B, ...) at ``level`` to x at ``next_level``; the state is the index and a copy of the scheduler.
+        """x (B, ...) at ``level`` to x at ``next_level``; the state is index, a copy of the scheduler, and x there.
 
         Raises:
             ValueError: a level that the scheduler has not, or one in its middle if it looks twice a step.
         """
-        index, scheduler = state or self._begun(level)
+        index, scheduler, left = state or (*self._begun(level), x)
         scheduler = copy.deepcopy(scheduler)
+        if x is not left and hasattr(scheduler, "last_sample"):
+            scheduler.last_sample = None
         time = scheduler.timesteps[index]
         theirs = x / along(level.alpha, x) if self.in_ratio else x
         scheduler.scale_model_input(theirs, time)
         output = from_x0(prediction_of(scheduler.config), denoise(x, level), x, level)
         moved = scheduler.step(output, time, theirs, **_random(scheduler, noise)).prev_sample
-        return moved * along(next_level.alpha, x) if self.in_ratio else moved, (index + 1, scheduler)
+        moved = moved * along(next_level.alpha, x) if self.in_ratio else moved
+        return moved, (index + 1, scheduler, moved)
 
     @property
     def looks_twice(self) -> bool:
         """Whether some of its steps take two calls; PNDM says that its order is 1, and repeats its first timesteps."""
-        times = self.scheduler.timesteps
-        return self.scheduler.order > 1 or len(times.unique()) < len(times)
+        return self.scheduler.order > 1 or hasattr(self.scheduler, "plms_timesteps")
+
+    @property
+    def holds_x(self) -> bool:
+        """Whether it goes on from an x of some calls before, so that what was done to x since is lost."""
+        return self.looks_twice or hasattr(self.scheduler, "sample")
 
     def _begun(self, level: Level) -> tuple[int, Any]:
-        """The index of the timestep of a level, and a copy that begins there: a walk may start in the middle."""
-        (found,) = (self.scheduler.timesteps.double().cpu() == level.time).nonzero(as_tuple=True)
-        if not len(found):
+        """The index of the timestep of a level, and a copy that begins there: a walk may start in the middle.
+
+        Where spacings are uneven, times near the clean end are rounded to the same one, and sigma tells which is meant.
+        """
+        found = (self.scheduler.timesteps.double().cpu() == level.time).nonzero().flatten().tolist()
+        if not found:
             raise ValueError(f"{type(self.scheduler).__name__} has no timestep at {level}; walk the path that it made")
-        if found[0] and self.looks_twice:
+        path = _path(self.scheduler)
+        index = min(found, key=lambda each: float((path[each].sigma - level.sigma).abs()))
+        if index and self.looks_twice:
             raise ValueError(
                 f"{type(self.scheduler).__name__} looks twice a step, so it can be walked from its first level only; "
                 "choose ddim, dpmpp_2m, euler, unipc or our own heun"
             )
         begun = copy.deepcopy(self.scheduler)
         if hasattr(begun, "set_begin_index"):
-            begun.set_begin_index(int(found[0]))
-        return int(found[0]), begun
+            begun.set_begin_index(index)
+        return index, begun
 
     def __repr__(self) -> str:
         return f"DiffusersStep({type(self.scheduler).__name__})"
