@@ -92,7 +92,7 @@ def render(recipes: Sequence[Recipe], job: Job, sources: Sources) -> list[Path]:
         with bar(_steps(parts, recipes[0]) * len(batches), "making pictures", "step", quiet=job.quiet) as advance:
             for asked in batches:
                 begun, batch = time.perf_counter(), recalled(parts, asked, sources)
-                seen = _recorder() if job.attention else None
+                seen = _recorder(parts, batch[0]) if job.attention and not isinstance(parts, RarmParts) else None
                 made = make(parts, batch, sources, advance, seen)
                 writer.write(made, batch, time.perf_counter() - begun)
                 if seen is not None and not isinstance(parts, RarmParts):
@@ -182,10 +182,10 @@ class _Writer:
         return path
 
 
-def _recorder() -> MapRecorder:
-    from sfumato.attention.maps import MapRecorder
+def _recorder(parts: Parts, recipe: Recipe) -> MapRecorder:
+    from sfumato.attention.maps import MapRecorder, coarse_side
 
-    return MapRecorder()
+    return MapRecorder(max(32, coarse_side(*parts.codec.shape(*recipe.whole_size)[-2:])))
 
 
 def load_parts(model: Model, recipe: Recipe, max_rows: int | None) -> Parts:
