@@ -131,3 +131,14 @@ def test_importing_sfumato_imports_nothing_heavy() -> None:
     code = "import sys, sfumato; print({'torch', 'diffusers', 'transformers', 'numpy', 'PIL'} & set(sys.modules))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "set()"
+
+
+def test_several_scores_of_the_estimate_act_together(parts: Parts) -> None:
+    first, second = (lambda x0: x0.mean((1, 2, 3)), 50.0), (lambda x0: -x0.square().mean((1, 2, 3)), 50.0)
+
+    def of(*scores: Any) -> torch.Tensor:
+        return make(parts, ["a cat"], [1], guidance=1.0, estimate_scores=scores, steps=2)
+
+    both = of(first, second)
+    torch.testing.assert_close(both, of(second, first), rtol=0, atol=1e-4)
+    assert all((both - of(each)).abs().max() > 1e-3 for each in (first, second))
