@@ -121,7 +121,8 @@ def _check_reached(walk: Walk, path: Path) -> None:
         idle["the picture to follow"] = walk.like.until
     if walk.excite is not None and walk.excite.scale and walk.excite.until <= begin:
         idle["the words to excite"] = walk.excite.until
-    for what, until in idle.items():
+    if idle:
+        what, until = next(iter(idle.items()))
         raise ValueError(
             f"of the whole path only the part from {begin:g} on is walked, and {what} would act up to {until:g}, so "
             "not at all; choose a higher strength"

@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.noise import Noise
-    from sfumato.encoders.joint import JointEncoder
     from sfumato.networks.codes import CodeCodec
     from sfumato.networks.rarm import Rarm
-    from sfumato.train.retrieved import Retrieved
 
 __all__ = ["Config", "build", "main", "measure"]
 
@@ -53,14 +51,11 @@ class Config(MemoryFitConfig):
     width: int = flag(192, "width of the transformer")
     layers: int = flag(6, "layers of the transformer")
     heads: int = flag(6, "heads of an attention")
-    held_out: int = flag(512, "further scenes that are measured")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.zeros <= 1:
             raise ValueError(f"zeros must lie in [0, 1], got {self.zeros}")
-        if self.held_out < 2:
-            raise ValueError(f"held_out must be at least 2, got {self.held_out}")
 
 
 def build(config: Config, codec: CodeCodec, context_width: int) -> Rarm:
@@ -118,11 +113,12 @@ def main(config: Config) -> None:
     from sfumato.train.card import write_card
     from sfumato.train.device import device_of
     from sfumato.train.fit import fit
-    from sfumato.train.locked import locked_vq
+    from sfumato.train.locked import digest, locked_vq
     from sfumato.train.order import Order
+    from sfumato.train.retrieved import prepare_run
 
     codec, encoder, folder = locked_vq(config.vq), load_joint(config.base), config.output_dir
-    data, others = _prepared(config, codec, encoder)
+    _, data, others = prepare_run(config, codec.encode, encoder, digest(config.vq))
     tokens = replace(embedded_tokens(encoder.width), alone=True)
     vectors = others.context(torch.arange(config.held_out), config.neighbours)
     order = Order(config.scenes, config.train_batch_size, config.seed)
@@ -148,24 +144,6 @@ def main(config: Config) -> None:
     _keep_encoder(config, target / "encoder")
     save_training_vectors(target, data.vectors)
     write_card(target, "rarm", config, report, measure(network, others.learned, tokens(vectors)), data=data.key)
-
-
-def _prepared(config: Config, codec: CodeCodec, encoder: JointEncoder) -> tuple[Retrieved, Retrieved]:
-    """What is learned, and the same of further scenes that are measured on."""
-    from sfumato.train.locked import digest
-    from sfumato.train.retrieved import open_memory, prepare_retrieved
-    from sfumato.train.scenes import SceneStream
-    from sfumato.world.sources import open_world
-
-    world = open_world(config.world or None)
-    memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
-    scenes = SceneStream(world, config.seed, config.scenes, config.scene_config())
-    facts, stored, folder = digest(config.vq), config.stored, config.output_dir
-    data, others = (
-        prepare_retrieved(each, codec.encode, encoder, memory, digest=facts, stored=stored, folder=folder)
-        for each in (scenes, scenes.held_out(config.held_out))
-    )
-    return data, others
 
 
 def _keep_encoder(config: Config, target: Path) -> None:

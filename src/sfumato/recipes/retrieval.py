@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from sfumato.checkpoints.parts import Parts
     from sfumato.core.noise import Noise
-    from sfumato.encoders.joint import JointEncoder
-    from sfumato.train.locked import Locked
     from sfumato.train.retrieved import Retrieved
     from sfumato.train.scenes import SceneStream
 
@@ -47,7 +45,6 @@ class Config(MemoryFitConfig):
     learning_rate: float = flag(2e-3, "highest learning rate")
     zeros: float = flag(0.0, "share of pictures whose context is zeros, which trains the null of guidance")
     base: str = flag("emoji", "checkpoint whose codec and picture encoder are used")
-    held_out: int = flag(512, "further scenes that the loss is measured on at the end")
     width: int = flag(32, "channels at 16 x 16; three times as many at 8 x 8, six times at 4 x 4; a multiple of 8")
     initial: str = flag("", "checkpoint, or 'emoji', whose U-Net is trained further; empty begins anew")
 
@@ -56,8 +53,6 @@ class Config(MemoryFitConfig):
         check_width(self.width)
         if not 0 <= self.zeros < 1:
             raise ValueError(f"zeros must lie in [0, 1), got {self.zeros}")
-        if self.held_out < 2:
-            raise ValueError(f"held_out must be at least 2, got {self.held_out}")
 
 
 def main(config: Config) -> None:
@@ -73,12 +68,18 @@ def main(config: Config) -> None:
     from sfumato.train.locked import Locked
     from sfumato.train.loss import denoising_loss
     from sfumato.train.order import Order
+    from sfumato.train.prepare import mean_latents
+    from sfumato.train.retrieved import prepare_run
 
     base = EMBEDDED.get(config.base, Path(config.base))
     locked, encoder = Locked.load(base, base / "vae", base / "pictures"), load_joint(config.base)
     torch.manual_seed(config.seed)
     unet: Any = begin_unet(locked, config.width, config.initial)
-    scenes, data, held_out = _prepared(config, locked, encoder)
+
+    def latents(images: Tensor) -> Tensor:
+        return mean_latents(locked.codec, images).half()
+
+    scenes, data, held_out = prepare_run(config, latents, encoder, locked.digest)
     tokens = replace(embedded_tokens(encoder.width), alone=True)
     order = Order(config.scenes, config.train_batch_size, config.seed)
     parts = parts_around(unet.to(memory_format=torch.channels_last), locked, tokens)
@@ -98,27 +99,6 @@ def main(config: Config) -> None:
     told = Shipped("retrieval", data.key, tokens, data.vectors, scores)
     target = ship(config, config.output_dir / f"retrieval-{report.steps:08d}", parts, locked, report, told)
     keep_encoders(base, target)
-
-
-def _prepared(config: Config, locked: Locked, encoder: JointEncoder) -> tuple[SceneStream, Retrieved, Retrieved]:
-    """The training scenes, what is learned of them, and the same of further scenes that are measured on."""
-    from sfumato.train.prepare import mean_latents
-    from sfumato.train.retrieved import open_memory, prepare_retrieved
-    from sfumato.train.scenes import SceneStream
-    from sfumato.world.sources import open_world
-
-    def latents(images: Tensor) -> Tensor:
-        return mean_latents(locked.codec, images).half()
-
-    world = open_world(config.world or None)
-    memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
-    scenes = SceneStream(world, config.seed, config.scenes, config.scene_config())
-    digest, stored, folder = locked.digest, config.stored, config.output_dir
-    learned, held_out = (
-        prepare_retrieved(each, latents, encoder, memory, digest=digest, stored=stored, folder=folder)
-        for each in (scenes, scenes.held_out(config.held_out))
-    )
-    return scenes, learned, held_out
 
 
 def measure(parts: Parts, data: Retrieved, count: int) -> dict[str, str]:

@@ -117,7 +117,7 @@ class MemoryFitConfig(SceneFitConfig):
     """Settings of a recipe whose contexts are neighbours in a memory, and whose scenes show one thing.
 
     Raises:
-        ValueError: more neighbours than are stored, or as in :class:`FitConfig`.
+        ValueError: more neighbours than are stored, too few scenes held out, or as in :class:`FitConfig`.
     """
 
     singles: float = flag(0.6, "weight of scenes of one thing in its own colours")
@@ -127,8 +127,11 @@ class MemoryFitConfig(SceneFitConfig):
     memory: Path = flag(Path("memory"), "folder of the memory, as sfumato memory build makes it")
     neighbours: int = flag(4, "k, pictures in the context; 0 trains without a memory")
     stored: int = flag(20, "neighbours kept of each picture, at least k")
+    held_out: int = flag(512, "further scenes that are measured on at the end")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.neighbours <= self.stored:
             raise ValueError(f"neighbours must lie in [0, stored], got {self.neighbours} and {self.stored}")
+        if self.held_out < 2:
+            raise ValueError(f"held_out must be at least 2, got {self.held_out}")

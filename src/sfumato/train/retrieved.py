@@ -22,11 +22,13 @@ from sfumato.retrieval.fault import RetrievalError
 from sfumato.retrieval.memory import Memory
 from sfumato.retrieval.neighbours import check_disjoint, neighbours_of
 from sfumato.retrieval.world_pictures import drawings
+from sfumato.train.config import MemoryFitConfig
 from sfumato.train.prepare import cached, over
 from sfumato.train.scenes import SceneStream
+from sfumato.world.sources import open_world
 from sfumato.world.store import World
 
-__all__ = ["Retrieved", "open_memory", "prepare_retrieved"]
+__all__ = ["Retrieved", "open_memory", "prepare_retrieved", "prepare_run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,3 +148,28 @@ def prepare_retrieved(
     found, key = cached(folder, "retrieved", facts, compute)
     entries = torch.empty(0, encoder.width) if memory is None else torch.cat(list(memory.blocks()))
     return Retrieved(found["learned"], found["vectors"], found["rows"], entries, key)
+
+
+def prepare_run(
+    config: MemoryFitConfig, learned: Callable[[Tensor], Tensor], encoder: JointEncoder, digest: str
+) -> tuple[SceneStream, Retrieved, Retrieved]:
+    """What a recipe needs: its scenes, what is learned of them, and the same of further ones that are measured on.
+
+    Args:
+        config: of the recipe.
+        learned: as :func:`prepare_retrieved`; so the others.
+        encoder: that the memory was made with.
+        digest: of what makes ``learned``.
+
+    Raises:
+        RetrievalError: as :func:`open_memory` and :func:`prepare_retrieved`.
+    """
+    world = open_world(config.world or None)
+    memory = open_memory(config.memory, world, config.styles) if config.neighbours else None
+    scenes = SceneStream(world, config.seed, config.scenes, config.scene_config())
+    stored, folder = config.stored, config.output_dir
+    data, others = (
+        prepare_retrieved(each, learned, encoder, memory, digest=digest, stored=stored, folder=folder)
+        for each in (scenes, scenes.held_out(config.held_out))
+    )
+    return scenes, data, others
