@@ -42,6 +42,8 @@ from sfumato.cli.values import (
         (weighted_prompt(1), "a blue bird", ("a blue bird", 1.0)),
         (weighted_prompt(-1), "a blue bird:0.5", ("a blue bird", -0.5)),
         (weighted_prompt(1), "a 3:4 photo", ("a 3:4 photo", 1.0)),
+        (weighted_prompt(1), "a clock at 10:30:1", ("a clock at 10:30", 1.0)),
+        (weighted_prompt(1), "route 66:2.0", ("route 66", 2.0)),
         (threshold, "static", "static"),
         (threshold, "dynamic", "dynamic:0.995"),
         (threshold, "dynamic:0.9", "dynamic:0.9"),
@@ -89,6 +91,12 @@ def test_wrong_words_get_a_sentence(convert: Callable[[str], Any], words: list[s
     for word in words:
         with pytest.raises(ArgumentTypeError, match="needs"):
             convert(word)
+
+
+@pytest.mark.parametrize("word", ["a clock at 10:30", "16:9", "route 66:2 "])
+def test_what_may_be_a_time_or_a_weight_is_asked_about(word: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=f"write '{word.strip()}:1' if all of it is the prompt, .*\\.0' if"):
+        weighted_prompt(1)(word)
 
 
 def test_a_file_must_be_there() -> None:

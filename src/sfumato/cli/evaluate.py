@@ -150,7 +150,7 @@ def _command(options: argparse.Namespace, recipe: Recipe) -> str:
 def _steering(options: argparse.Namespace, recipe: Recipe) -> list[str]:
     """The flags of :func:`sfumato.cli.flags.add_steering_flags` that are on, as words."""
     on = written(recipe)
-    words = [f"--{'and' if weight > 0 else 'not'}={prompt}:{abs(weight):g}" for prompt, weight in recipe.concepts]
+    words = [f"--{'and' if weight > 0 else 'not'}={prompt}:{abs(weight)!r}" for prompt, weight in recipe.concepts]
     words += [f"--classifier={head}={word}:{scale:g}" for head, word, scale in recipe.classifier]
     words += [f"--expert={name}@{start:g}-{stop:g}" for name, start, stop in options.expert or ()]
     plain = ("pag", "apg", "threshold", "clip_guidance", "clip_form", "langevin")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
@@ -121,10 +122,18 @@ def numbers(low: float, high: float) -> Callable[[str], tuple[float, ...]]:
 
 
 def weighted_prompt(sign: int) -> Callable[[str], tuple[str, float]]:
-    """PROMPT or PROMPT:WEIGHT with a weight from 0 to 1000, 1 if it is not given; the weight gets the sign."""
+    """PROMPT or PROMPT:WEIGHT with a weight from 0 to 1000, 1 if it is not given; the weight gets the sign.
+
+    A last word such as 10:30 or 16:9 is refused: it may be a time, a ratio, or a number and a weight.
+    """
 
     def convert(word: str) -> tuple[str, float]:
         prompt, colon, weight = word.rpartition(":")
+        if re.search(r"(^|\s)\d+:\d+\s*$", word):
+            raise ArgumentTypeError(
+                f"'{printable(word)}' may end in a weight or not: write '{printable(word.rstrip())}:1' if all of it is "
+                f"the prompt, '{printable(word.rstrip())}.0' if {weight.strip()} is the weight"
+            )
         try:
             value = float(weight) if colon else math.nan
         except ValueError:
