@@ -20,7 +20,7 @@ from torch import Tensor
 
 import sfumato
 from sfumato.checkpoints.joint import load_joint
-from sfumato.checkpoints.load import EMBEDDED
+from sfumato.checkpoints.load import folder_of
 from sfumato.checkpoints.neighbours import load_training_vectors
 from sfumato.core.noise import Noise
 from sfumato.core.sheet import table
@@ -77,7 +77,7 @@ class Bench:
     def made(self, model: str, memory: Memory | None, proposal: Unasked) -> Tensor:
         """Pictures (N, 3, 64, 64) that nobody described."""
         parts = sfumato.load(model, getattr(torch, best_dtype()))
-        training = load_training_vectors(EMBEDDED.get(model, Path(model)))
+        training = load_training_vectors(folder_of(model))
         assert training is not None, f"{model} does not say what it was trained on"
         images: list[Tensor] = []
         for start in range(0, self.count, _BATCH):

@@ -15,7 +15,7 @@ from sfumato.encoders.image import sentences
 from sfumato.networks.guide import Reading
 from sfumato.recipes import codec, decoder, denoiser, guide, pictures_words
 from sfumato.recipes.pictures_words import contrastive_loss, prepare_captioned, retrieval_at
-from sfumato.train.card import add_scores
+from sfumato.train.card import add_scores, former_runs
 from sfumato.train.labelled import UNKNOWN, LabelledSet, word_lists
 from sfumato.train.locked import Locked, locked_codec, locked_pictures, locked_text
 from sfumato.train.scenes import Labels, SceneSet, render, to_images
@@ -156,6 +156,12 @@ def test_a_denoiser_goes_on_from_the_weights_of_another(base: Path, tmp_path: Pa
     denoiser.main(still)
     weights, others = (sfumato.load(each).network.unet.state_dict() for each in (first, again / "emoji-00000001"))
     assert all(torch.equal(weights[name], others[name]) for name in weights)
+    one, two = (json.loads((each / "training.json").read_text()) for each in (first, again / "emoji-00000001"))
+    assert one["former runs"] == [] and [run["command"] for run in two["former runs"]] == [one["command"]]
+    assert f"1. `{one['command']}`, {one['date']}, 4 images" in (again / "emoji-00000001" / "README.md").read_text()
+    chain = former_runs(again / "emoji-00000001")
+    assert [run["data hash"] for run in chain] == [one["data hash"], two["data hash"]]
+    assert former_runs(base / "codec") == [{"weights": f"{base.name}/codec"}], "a folder without a card"
     with pytest.raises(ValueError, match="not one of width 40"):
         denoiser.main(replace(still, width=40))
 
@@ -186,6 +192,7 @@ def test_the_decoder_learns_and_leaves_the_latents_as_they_were(base: Path, tmp_
     assert (trained.decode(z) - images).square().mean() < (former.decode(z) - images).square().mean()
     card = json.loads((tmp_path / "run" / "vae" / "training.json").read_text())
     assert "sfumato train decoder" in card["command"] and len(card["scores"]) == 2
+    assert [run["recipe"] for run in card["former runs"]] == ["codec"], "the denoiser's checkpoint has the codec's card"
     with pytest.raises(ValueError, match="redrawn_share"):
         replace(settings, redrawn_share=1.5)
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from sfumato.checkpoints.load import EMBEDDED, load_pictures, load_text
+from sfumato.checkpoints.load import folder_of, load_pictures, load_text
 from sfumato.checkpoints.safety import CheckpointError, read_json
 from sfumato.checkpoints.weights import Header, fill, read_headers
 from sfumato.durable import digest_of_file
@@ -50,8 +50,8 @@ def load_joint(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Jo
     Raises:
         CheckpointError: no such folder, one that is neither, or one that is broken, unsafe or of an unknown kind.
     """
-    folder = EMBEDDED.get(str(name_or_path), Path(name_or_path))
-    if folder.is_dir() and not (folder / _INDEX).is_file():
+    folder = folder_of(name_or_path)
+    if not (folder / _INDEX).is_file():
         if not (folder / "config.json").is_file():
             raise CheckpointError(
                 f"{folder.resolve().name} embeds no pictures and words: it has neither the {_INDEX} of a checkpoint "

@@ -36,10 +36,30 @@ from sfumato.networks.guide import Guide
 from sfumato.networks.unet import UNetNetwork
 from sfumato.samplers.schedule import prediction_of, schedule_of
 
-__all__ = ["EMBEDDED", "Parts", "load", "load_guide", "load_pictures", "load_text"]
+__all__ = ["EMBEDDED", "Parts", "folder_of", "load", "load_guide", "load_pictures", "load_text"]
 
 EMBEDDED: Mapping[str, Path] = MappingProxyType({"emoji": Path(__file__).parent / "emoji"})
 """Checkpoints that come with the package, by name."""
+
+
+def folder_of(name_or_path: str | Path) -> Path:
+    """The folder of a checkpoint.
+
+    Args:
+        name_or_path: the name of an embedded one, "emoji", or a folder.
+
+    Raises:
+        CheckpointError: there is no such folder.
+    """
+    folder = EMBEDDED.get(str(name_or_path), Path(name_or_path))
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise CheckpointError(f"{folder.name} is a file; a checkpoint is a folder with a model_index.json")
+    hint = f"the embedded ones are {', '.join(EMBEDDED)}"
+    if str(name_or_path).count("/") == 1 and not str(name_or_path).startswith((".", "/", "~")):
+        hint = "if that is the name of a model on a hub, download its folder first and give the folder's path"
+    raise CheckpointError(f"there is no folder {str(name_or_path)!r}; {hint}")
 
 
 def load(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Parts:
@@ -56,7 +76,7 @@ def load(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Parts:
     Raises:
         CheckpointError: no such checkpoint, or one that is broken, unsafe or of an unknown kind.
     """
-    folder = _folder(name_or_path)
+    folder = folder_of(name_or_path)
     index = read_json(folder / "model_index.json")
     if index.get("_class_name") == "Rarm":
         raise CheckpointError(
@@ -93,7 +113,7 @@ def load_text(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Tex
     Raises:
         CheckpointError: no such checkpoint, or a part that is broken, unsafe or of an unknown kind.
     """
-    folder = _folder(name_or_path)
+    folder = folder_of(name_or_path)
     return _text(folder, read_json(folder / "model_index.json"), dtype or torch.float32)
 
 
@@ -110,7 +130,7 @@ def load_pictures(name_or_path: str | Path, dtype: torch.dtype | None = None) ->
     Raises:
         CheckpointError: no such checkpoint, or a part that is broken, unsafe or of an unknown kind.
     """
-    folder = _folder(name_or_path)
+    folder = folder_of(name_or_path)
     index = read_json(folder / "model_index.json")
     if _class_of(index, "pictures") is None:
         return None
@@ -132,7 +152,7 @@ def load_guide(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Gu
     Raises:
         CheckpointError: no such checkpoint, or a guide that is broken, unsafe or of an unknown kind.
     """
-    path = _folder(name_or_path) / "guide"
+    path = folder_of(name_or_path) / "guide"
     if not path.is_dir():
         return None
     kind = read_json(path / "config.json").get("_class_name")
@@ -185,18 +205,6 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "pictures": ("CLIPVisionModelWithProjection",),
     "guide": ("Guide",),
 }
-
-
-def _folder(name_or_path: str | Path) -> Path:
-    folder = EMBEDDED.get(str(name_or_path), Path(name_or_path))
-    if folder.is_dir():
-        return folder
-    if folder.is_file():
-        raise CheckpointError(f"{folder.name} is a file; a checkpoint is a folder with a model_index.json")
-    hint = f"the embedded ones are {', '.join(EMBEDDED)}"
-    if str(name_or_path).count("/") == 1 and not str(name_or_path).startswith((".", "/", "~")):
-        hint = "if that is the name of a model on a hub, download its folder first and give the folder's path"
-    raise CheckpointError(f"there is no folder {str(name_or_path)!r}; {hint}")
 
 
 def _class_of(index: Mapping[str, Any], part: str) -> str | None:

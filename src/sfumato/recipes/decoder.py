@@ -73,10 +73,10 @@ def main(config: Config) -> None:
     """Train, and save the codec as a diffusers folder ``output_dir/vae`` with its model card."""
     import torch
 
-    from sfumato.checkpoints.load import load
+    from sfumato.checkpoints.load import folder_of, load
     from sfumato.core.codec import LatentCodec
     from sfumato.core.sheet import grid
-    from sfumato.train.card import write_card
+    from sfumato.train.card import former_runs, write_card
     from sfumato.train.device import device_of
     from sfumato.train.fit import fit
     from sfumato.train.order import Order
@@ -85,6 +85,7 @@ def main(config: Config) -> None:
 
     parts = load(config.initial, torch.float32)
     codec: Any = parts.codec
+    former = former_runs(folder_of(config.initial) / "vae")
     data, held_out = _prepared(config, parts)
     order = Order(config.scenes, config.train_batch_size, config.seed)
     before = measure(codec, held_out)
@@ -108,12 +109,12 @@ def main(config: Config) -> None:
     after = measure(codec, held_out)
     scores = {name: f"{after[name]:.2f}, before {before[name]:.2f}" for name in after}
     vae.half().save_pretrained(config.output_dir / "vae", max_shard_size="14MB")
-    write_card(config.output_dir / "vae", "decoder", config, report, scores, data=data.key)
+    write_card(config.output_dir / "vae", "decoder", config, report, scores, data=data.key, former=former)
 
 
 def _prepared(config: Config, parts: Parts) -> tuple[RedrawnSet, RedrawnSet]:
     """The training set, and the same of further scenes that are measured on."""
-    from sfumato.checkpoints.load import EMBEDDED
+    from sfumato.checkpoints.load import folder_of
     from sfumato.train.locked import digest
     from sfumato.train.prepare import mean_latents
     from sfumato.train.redrawn import prepare_redrawn
@@ -121,7 +122,7 @@ def _prepared(config: Config, parts: Parts) -> tuple[RedrawnSet, RedrawnSet]:
     from sfumato.world.sources import open_world
 
     codec: Any = parts.codec
-    base = EMBEDDED.get(config.initial, Path(config.initial))
+    base = folder_of(config.initial)
     facts = (digest(*(base / part for part in _WEIGHTS)), config.walked)
 
     def prepared(scenes: SceneStream) -> RedrawnSet:

@@ -148,11 +148,11 @@ def main(config: Config) -> None:
 
 def _keep_encoder(config: Config, target: Path) -> None:
     """Put what ``load_joint`` reads of the base into a folder."""
-    from sfumato.checkpoints.load import EMBEDDED
+    from sfumato.checkpoints.load import folder_of
     from sfumato.checkpoints.safety import read_json
     from sfumato.train.embedded import keep_encoders
 
-    base = EMBEDDED.get(config.base, Path(config.base))
+    base = folder_of(config.base)
     if target.resolve() == base.resolve():
         return
     shutil.rmtree(target, ignore_errors=True)

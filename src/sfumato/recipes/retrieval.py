@@ -60,9 +60,10 @@ def main(config: Config) -> None:
     import torch
 
     from sfumato.checkpoints.joint import load_joint
-    from sfumato.checkpoints.load import EMBEDDED
+    from sfumato.checkpoints.load import folder_of
     from sfumato.core.condition import Condition
     from sfumato.encoders.joint import embedded_tokens
+    from sfumato.train.card import former_runs
     from sfumato.train.embedded import Shipped, begin_unet, keep_encoders, parts_around, ship
     from sfumato.train.fit import fit
     from sfumato.train.locked import Locked
@@ -71,10 +72,11 @@ def main(config: Config) -> None:
     from sfumato.train.prepare import mean_latents
     from sfumato.train.retrieved import prepare_run
 
-    base = EMBEDDED.get(config.base, Path(config.base))
+    base = folder_of(config.base)
     locked, encoder = Locked.load(base, base / "vae", base / "pictures"), load_joint(config.base)
     torch.manual_seed(config.seed)
     unet: Any = begin_unet(locked, config.width, config.initial)
+    former = former_runs(folder_of(config.initial)) if config.initial else ()
 
     def latents(images: Tensor) -> Tensor:
         return mean_latents(locked.codec, images).half()
@@ -96,7 +98,7 @@ def main(config: Config) -> None:
 
     report = fit(unet, loss, order.indices, config, sample=look)
     scores = measure(parts, held_out, config.neighbours)
-    told = Shipped("retrieval", data.key, tokens, data.vectors, scores)
+    told = Shipped("retrieval", data.key, tokens, data.vectors, scores, former)
     target = ship(config, config.output_dir / f"retrieval-{report.steps:08d}", parts, locked, report, told)
     keep_encoders(base, target)
 

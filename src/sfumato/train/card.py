@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import date
 from pathlib import Path
@@ -16,7 +16,12 @@ import torch
 from sfumato.train.config import FitConfig
 from sfumato.train.fit import FitReport
 
-__all__ = ["add_scores", "command", "write_card"]
+__all__ = ["CARD", "add_scores", "command", "former_runs", "write_card"]
+
+CARD = ("README.md", "training.json")
+"""The files of a card: its page, and its data."""
+
+_OF_A_FORMER_RUN = ("recipe", "command", "date", "steps", "images seen", "data hash")
 
 
 def command(name: str, config: FitConfig) -> str:
@@ -30,8 +35,31 @@ def command(name: str, config: FitConfig) -> str:
     return " ".join(["sfumato train", name, *changed])
 
 
+def former_runs(folder: Path) -> list[dict[str, Any]]:
+    """The runs that made the weights of a folder, oldest first, for the card of a run that begins with them.
+
+    Args:
+        folder: with the ``training.json`` of :func:`write_card`; without it, only its name is known.
+
+    Returns:
+        for each run its recipe, command, date, steps, images seen and data hash, or ``{"weights": NAME}``.
+    """
+    file = folder / "training.json"
+    if not file.is_file():
+        return [{"weights": "/".join(folder.resolve().parts[-2:])}]
+    facts = json.loads(file.read_text())
+    return [*facts.get("former runs", ()), {name: facts[name] for name in _OF_A_FORMER_RUN}]
+
+
 def write_card(
-    folder: Path, name: str, config: FitConfig, report: FitReport, scores: Mapping[str, float | str], *, data: str
+    folder: Path,
+    name: str,
+    config: FitConfig,
+    report: FitReport,
+    scores: Mapping[str, float | str],
+    *,
+    data: str,
+    former: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write ``README.md`` and ``training.json`` beside saved weights.
 
@@ -42,6 +70,7 @@ def write_card(
         report: what fit did.
         scores: name -> figure, measured on held-out data.
         data: hash of the training data.
+        former: the runs whose weights it began with, as :func:`former_runs` tells them.
 
     Returns:
         The card's path.
@@ -59,6 +88,7 @@ def write_card(
         "torch": torch.__version__,
         "python": sys.version.split()[0],
         "data hash": data,
+        "former runs": list(former),
     }
     (folder / "training.json").write_text(
         json.dumps({**facts, "scores": dict(scores), "settings": settings}, indent=1) + "\n"
@@ -91,8 +121,9 @@ def add_scores(folder: Path, scores: Mapping[str, float | str]) -> Path:
 
 
 def _write_page(folder: Path, facts: Mapping[str, Any]) -> Path:
-    told = {key: value for key, value in facts.items() if key not in ("command", "scores", "settings")}
+    told = {key: value for key, value in facts.items() if key not in ("command", "former runs", "scores", "settings")}
     rows = [f"| {key} | {value} |" for key, value in {**told, **facts["scores"]}.items()]
+    former = [f"{number}. {_line(run)}" for number, run in enumerate(facts.get("former runs", ()), 1)]
     card = folder / "README.md"
     card.write_text(
         "\n".join(
@@ -112,11 +143,19 @@ def _write_page(folder: Path, facts: Mapping[str, Any]) -> Path:
                 "| fact | value |",
                 "|---|---|",
                 *rows,
+                *(("", "It began with the weights of:", "", *former) if former else ()),
                 "",
             ]
         )
     )
     return card
+
+
+def _line(run: Mapping[str, Any]) -> str:
+    """A former run, as a card's page tells it."""
+    if "command" not in run:
+        return f"{run['weights']}, which has no card"
+    return f"`{run['command']}`, {run['date']}, {run['images seen']} images, data {run['data hash']}"
 
 
 def _told(value: Any) -> Any:

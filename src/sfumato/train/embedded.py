@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from sfumato.core.model import DenoisingModel
 from sfumato.encoders.joint import NeighbourTokens
 from sfumato.networks.unet import UNetNetwork
 from sfumato.samplers.schedule import prediction_of, schedule_of
-from sfumato.train.card import write_card
+from sfumato.train.card import CARD, write_card
 from sfumato.train.config import FitConfig
 from sfumato.train.fit import FitReport
 from sfumato.train.locked import Locked
@@ -51,6 +51,7 @@ class Shipped:
         tokens: how it takes neighbours in.
         vectors: (N, D) embeddings of its training pictures, of which a sample is kept.
         scores: name -> figure, measured on held-out scenes.
+        former: the runs whose weights it began with, as :func:`sfumato.train.card.former_runs` tells them.
     """
 
     recipe: str
@@ -58,6 +59,7 @@ class Shipped:
     tokens: NeighbourTokens
     vectors: Tensor
     scores: Mapping[str, str]
+    former: Sequence[Mapping[str, Any]] = ()
 
 
 def build_unet(width: int, channels: int, context: int) -> nn.Module:
@@ -121,27 +123,28 @@ def parts_around(unet: Any, locked: Locked, tokens: NeighbourTokens) -> Parts:
 
 
 def ship(config: FitConfig, target: Path, parts: Parts, locked: Locked, report: FitReport, told: Shipped) -> Path:
-    """Save the checkpoint in half precision and files of at most 15 MB, with the picture encoder and the card.
+    """Save the checkpoint in half precision and files of at most 15 MB, with the picture encoder and the cards.
 
     Args:
         config: of the recipe.
         target: its folder; a former one is replaced.
         parts: what was trained.
-        locked: has the picture encoder.
+        locked: has the picture encoder, and knows where the cards of the locked parts are.
         report: of the training.
         told: what it says of itself.
     """
     shutil.rmtree(target, ignore_errors=True)
     save(parts, target, dtype=torch.float16, shard_size="14MB")
     locked.pictures.module.half().save_pretrained(target / "pictures", max_shard_size="14MB")
-    if (locked.pictures_folder / "README.md").is_file():
-        shutil.copy(locked.pictures_folder / "README.md", target / "pictures")
+    for part, folder in (("vae", locked.codec_folder), ("pictures", locked.pictures_folder)):
+        for card in (each for each in CARD if (folder / each).is_file()):
+            shutil.copy(folder / card, target / part)
     index = json.loads((target / "model_index.json").read_text())
     index["pictures"] = ["transformers", "CLIPVisionModelWithProjection"]
     (target / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     save_neighbour_tokens(target, told.tokens)
     save_training_vectors(target, told.vectors)
-    write_card(target, told.recipe, config, report, told.scores, data=told.data)
+    write_card(target, told.recipe, config, report, told.scores, data=told.data, former=told.former)
     return target
 
 

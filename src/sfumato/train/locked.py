@@ -29,6 +29,7 @@ class Locked:
         text: MiniLM, or another BERT-like encoder.
         codec: between pictures and latents.
         pictures: between pictures and sentence vectors.
+        codec_folder: where the codec was read.
         pictures_folder: where the picture encoder was read.
         digest: 16 hexadecimal digits; changes when any of their files does.
     """
@@ -36,6 +37,7 @@ class Locked:
     text: TextEncoder
     codec: LatentCodec
     pictures: PictureEncoder
+    codec_folder: Path
     pictures_folder: Path
     digest: str
 
@@ -52,7 +54,7 @@ class Locked:
             FileNotFoundError: a folder lacks a part; the sentence names what makes it.
         """
         known = digest(text / "text_encoder", text / "tokenizer", codec, pictures)
-        return Locked(locked_text(text), locked_codec(codec), locked_pictures(pictures), pictures, known)
+        return Locked(locked_text(text), locked_codec(codec), locked_pictures(pictures), codec, pictures, known)
 
 
 @dataclass(frozen=True, eq=False)
