@@ -233,7 +233,7 @@ def _cells(
     if exchanged := exchanged_prompts(pairs):
         one, other = torch.tensor(exchanged).unbind(1)
         same[other] = one
-        halves = [bootstrap_mean(both[other]), bootstrap_mean(both[other] - both[one])]
+        halves = [_share(both[other], torch.arange(len(other))), bootstrap_mean(both[other] - both[one])]
     more = None if plain is None or plain is found else bootstrap_mean(both - plain["both"], clusters=same)
     return [*(_share(found[name], same) for name in _COLUMNS), *halves, more]
 
