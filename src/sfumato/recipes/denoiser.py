@@ -80,13 +80,11 @@ def main(config: Config) -> None:
     """Train, and save the whole checkpoint as ``output_dir/emoji-STEPS`` with its model card."""
     import torch
 
-    from sfumato.checkpoints.load import folder_of
     from sfumato.core.sheet import grid
     from sfumato.encoders.joint import embedded_tokens
     from sfumato.flows.steering import Steering
     from sfumato.flows.text_to_image import text_to_image
     from sfumato.flows.walk import Walk
-    from sfumato.train.card import former_runs
     from sfumato.train.contexts import Contexts, Forms
     from sfumato.train.embedded import Shipped, begin_unet, parts_around, ship
     from sfumato.train.fit import fit
@@ -98,8 +96,7 @@ def main(config: Config) -> None:
 
     locked = Locked.load(config.text, config.codec, config.pictures)
     torch.manual_seed(config.seed)
-    unet: Any = begin_unet(locked, config.width, config.initial)
-    former = former_runs(folder_of(config.initial)) if config.initial else ()
+    unet, former = begin_unet(locked, config.width, config.initial)
     data = prepare(
         locked,
         open_world(config.world or None),

@@ -63,7 +63,6 @@ def main(config: Config) -> None:
     from sfumato.checkpoints.load import folder_of
     from sfumato.core.condition import Condition
     from sfumato.encoders.joint import embedded_tokens
-    from sfumato.train.card import former_runs
     from sfumato.train.embedded import Shipped, begin_unet, keep_encoders, parts_around, ship
     from sfumato.train.fit import fit
     from sfumato.train.locked import Locked
@@ -75,8 +74,7 @@ def main(config: Config) -> None:
     base = folder_of(config.base)
     locked, encoder = Locked.load(base, base / "vae", base / "pictures"), load_joint(config.base)
     torch.manual_seed(config.seed)
-    unet: Any = begin_unet(locked, config.width, config.initial)
-    former = former_runs(folder_of(config.initial)) if config.initial else ()
+    unet, former = begin_unet(locked, config.width, config.initial)
 
     def latents(images: Tensor) -> Tensor:
         return mean_latents(locked.codec, images).half()

@@ -13,7 +13,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
-from sfumato.checkpoints.load import load
+from sfumato.checkpoints.load import folder_of, load
 from sfumato.checkpoints.neighbours import save_neighbour_tokens, save_training_vectors
 from sfumato.checkpoints.parts import Parts
 from sfumato.checkpoints.save import save
@@ -21,7 +21,7 @@ from sfumato.core.model import DenoisingModel
 from sfumato.encoders.joint import NeighbourTokens
 from sfumato.networks.unet import UNetNetwork
 from sfumato.samplers.schedule import prediction_of, schedule_of
-from sfumato.train.card import CARD, write_card
+from sfumato.train.card import CARD, former_runs, write_card
 from sfumato.train.config import FitConfig
 from sfumato.train.fit import FitReport
 from sfumato.train.locked import Locked
@@ -86,7 +86,7 @@ def build_unet(width: int, channels: int, context: int) -> nn.Module:
     return UNet2DConditionModel(**settings)
 
 
-def begin_unet(locked: Locked, width: int, initial: str = "") -> nn.Module:
+def begin_unet(locked: Locked, width: int, initial: str = "") -> tuple[Any, list[dict[str, Any]]]:
     """The U-Net that a recipe trains, which fits the locked parts: a new one, or with the weights of a checkpoint.
 
     Args:
@@ -94,13 +94,16 @@ def begin_unet(locked: Locked, width: int, initial: str = "") -> nn.Module:
         width: as in :func:`build_unet`.
         initial: a checkpoint, "emoji" or a folder; empty for new weights.
 
+    Returns:
+        the U-Net, and the runs that made its weights, as :func:`sfumato.train.card.former_runs` tells them.
+
     Raises:
         ValueError: the checkpoint's U-Net is another network.
         CheckpointError: there is no such checkpoint, or it cannot be read.
     """
     unet = build_unet(width, locked.codec.shape(64, 64)[0], locked.pictures.width)
     if not initial:
-        return unet
+        return unet, []
     weights = load(initial).network.unet.state_dict()
     sizes, others = ({name: value.shape for name, value in each.items()} for each in (unet.state_dict(), weights))
     if sizes != others:
@@ -108,7 +111,7 @@ def begin_unet(locked: Locked, width: int, initial: str = "") -> nn.Module:
             f"initial: the U-Net of {initial} is not one of width {width} for this codec and these encoders"
         )
     unet.load_state_dict(weights)
-    return unet
+    return unet, former_runs(folder_of(initial))
 
 
 def _heads(channels: int) -> int:
