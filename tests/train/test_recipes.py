@@ -162,6 +162,8 @@ def test_a_denoiser_goes_on_from_the_weights_of_another(base: Path, tmp_path: Pa
     chain = former_runs(again / "emoji-00000001")
     assert [run["data hash"] for run in chain] == [one["data hash"], two["data hash"]]
     assert former_runs(base / "codec") == [{"weights": f"{base.name}/codec"}], "a folder without a card"
+    (tmp_path / "training.json").write_text('{"steps": 3}')
+    assert former_runs(tmp_path) == [{"weights": "/".join(tmp_path.parts[-2:])}], "a file of that name that is no card"
     with pytest.raises(ValueError, match="not one of width 40"):
         denoiser.main(replace(still, width=40))
 

@@ -45,9 +45,9 @@ def former_runs(folder: Path) -> list[dict[str, Any]]:
         for each run its recipe, command, date, steps, images seen and data hash, or ``{"weights": NAME}``.
     """
     file = folder / "training.json"
-    if not file.is_file():
+    facts = json.loads(file.read_text()) if file.is_file() else {}
+    if not facts.keys() >= set(_OF_A_FORMER_RUN):
         return [{"weights": "/".join(folder.resolve().parts[-2:])}]
-    facts = json.loads(file.read_text())
     return [*facts.get("former runs", ()), {name: facts[name] for name in _OF_A_FORMER_RUN}]
 
 
