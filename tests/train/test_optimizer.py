@@ -55,6 +55,18 @@ def test_memory_layout_changes_nothing():
         assert torch.allclose(a, b, atol=2e-3)  # torch's iteration runs in bfloat16
 
 
+def test_weights_that_are_moved_between_steps_go_on_learning():
+    module, x = network(), torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    found = optimizers(module, FitConfig(optimizer="muon", learning_rate=1e-2))
+    for layout in (torch.channels_last, torch.contiguous_format):
+        module.to(memory_format=layout)
+        before = module[0].weight.detach().clone()
+        module(x).square().mean().backward()
+        for optimizer in found:
+            optimizer.step()
+        assert not torch.equal(module[0].weight, before)
+
+
 @pytest.mark.parametrize("shape", [(16, 64), (64, 16), (16, 4, 3, 3)])
 def test_an_update_is_a_scaled_matrix_with_orthonormal_rows_or_columns(shape: tuple[int, ...]):
     weight = nn.Parameter(torch.zeros(shape))

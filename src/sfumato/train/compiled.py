@@ -2,9 +2,9 @@
 
 A compiled network that loses a part of its gradients learns the wrong thing without a word. On a CPU, torch 2.13 makes
 such ones under bfloat16 autocast: fused with a copy, the gradient of an upsampling is read before it is summed. With
-weights in the contiguous layout the U-Net and the codec are compiled rightly, and run faster too; and whatever is
-compiled is compared with the module itself before it is trusted, and before each checkpoint. Modules that draw random
-numbers of their own, as dropout does, differ by these and are not compiled.
+weights in the contiguous layout the U-Net is compiled rightly, and runs faster too; and whatever is compiled is
+compared with the module itself before it is trusted, and before each checkpoint. Modules that draw random numbers of
+their own, as dropout does, differ by these and are not compiled.
 """
 
 from __future__ import annotations
@@ -18,17 +18,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["compiled", "difference"]
+__all__ = ["compiled", "difference", "lay_out"]
 
 _compile: Any = torch.compile
+
+
+def lay_out(module: nn.Module, device: str) -> None:
+    """Put weights into the layout that they are compiled in: contiguous on a CPU, as they are elsewhere.
+
+    An optimiser keeps what it remembers in the order of the weights in memory, so this comes before it.
+
+    Args:
+        module: what will be compiled; changed in place.
+        device: type of the device it is on.
+    """
+    if device == "cpu":
+        module.to(memory_format=torch.contiguous_format)  # pyright: ignore
 
 
 def compiled(module: nn.Module, device: str) -> nn.Module:
     """The module under ``torch.compile``, sharing its weights.
 
     Args:
-        module: what is trained.
-        device: type of the device it is on; on a "cpu" its weights are put into the contiguous layout.
+        module: what is trained, laid out by :func:`lay_out`.
+        device: type of the device it is on.
 
     Raises:
         ValueError: on a CPU, where there is no C++ compiler.
@@ -38,8 +51,7 @@ def compiled(module: nn.Module, device: str) -> nn.Module:
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
         raise ValueError(f"--compile needs a C++ compiler, and there is no {compiler}; install it, or train without")
-    contiguous: nn.Module = module.to(memory_format=torch.contiguous_format)  # pyright: ignore
-    return _compile(contiguous, options={"layout_optimization": False})
+    return _compile(module, options={"layout_optimization": False})
 
 
 def difference(weights: Iterable[nn.Parameter], one: Callable[[], Tensor], other: Callable[[], Tensor]) -> float:

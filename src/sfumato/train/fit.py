@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from sfumato.core.noise import Noise
 from sfumato.train import checkpoint
-from sfumato.train.compiled import compiled, difference
+from sfumato.train.compiled import compiled, difference, lay_out
 from sfumato.train.config import FitConfig
 from sfumato.train.ema import Ema
 from sfumato.train.log import Means, RunLog
@@ -145,6 +145,8 @@ class _Run:
         self.accelerator = Accelerator()
         self.weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
         module.to(self.accelerator.device)
+        if config.compile:
+            lay_out(module, self.accelerator.device.type)
         prepared, *self.optimizers = self.accelerator.prepare(module, *optimizers(module, config))
         self.plain: nn.Module = prepared
         self.prepared = self.plain

@@ -46,24 +46,32 @@ def optimizers(module: nn.Module, config: FitConfig) -> list[torch.optim.Optimiz
 class MatrixMuon(torch.optim.Muon):
     """torch's Muon for weights of two dimensions or more, each taken as a matrix of (outputs, all inputs).
 
-    Its updates are scaled to the size of AdamW's, so that the same learning rates serve.
+    Its updates are scaled to the size of AdamW's, so that the same learning rates serve. What it remembers is of the
+    matrices' shape, however the weights lie in memory; they may be moved between steps.
 
     Args:
-        weights: parameters (out, ...), contiguous or channels-last; shared, so they must not be moved afterwards.
+        weights: parameters (out, ...), which are moved.
         lr: learning rate, > 0.
         weight_decay: decoupled, >= 0.
     """
 
     def __init__(self, weights: Sequence[Tensor], lr: float, weight_decay: float) -> None:
         self.weights = list(weights)
-        matrices = [_matrix(weight.detach(), like=weight) for weight in self.weights]
+        matrices = [_matrix(weight.detach()) for weight in self.weights]
         super().__init__(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
+    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """One update from the gradients of the weights; those without one stay."""
-        for weight, matrix in zip(self.weights, self.param_groups[0]["params"], strict=True):
-            matrix.grad = None if weight.grad is None else _matrix(weight.grad, like=weight)
-        return super().step(closure)
+        matrices = self.param_groups[0]["params"]
+        for weight, matrix in zip(self.weights, matrices, strict=True):
+            matrix.data = _matrix(weight.detach())
+            matrix.grad = None if weight.grad is None else _matrix(weight.grad)
+        result = super().step(closure)
+        for weight, matrix in zip(self.weights, matrices, strict=True):
+            if matrix.data_ptr() != weight.data_ptr():
+                weight.copy_(matrix.view(weight.shape))
+        return result
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of the weights."""
@@ -78,11 +86,9 @@ def _matrices(module: nn.Module) -> list[Tensor]:
     return [weight for weight in weights.values() if len(weight) >= _FEWEST_ROWS]
 
 
-def _matrix(tensor: Tensor, like: Tensor) -> Tensor:
-    """(out, ...) as (out, all the rest), in the order in which ``like`` lies in memory."""
-    if like.is_contiguous():
-        return tensor.reshape(len(tensor), -1)
-    return tensor.permute(0, 2, 3, 1).reshape(len(tensor), -1)
+def _matrix(tensor: Tensor) -> Tensor:
+    """(out, ...) as (out, all the rest): the tensor's own memory where it lies row by row, a copy where not."""
+    return tensor.reshape(len(tensor), -1)
 
 
 def restore(optimizer: torch.optim.Optimizer, held: Mapping[int, Mapping[str, Tensor]]) -> None:
