@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,30 @@ def test_the_oldest_are_pruned(tmp_path: Path):
     for step in (1, 2, 10):
         write(tmp_path, step, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [checkpoint.name_at(2), checkpoint.name_at(10)]
+
+
+def test_what_a_user_keeps_beside_is_not_counted_and_not_pruned(tmp_path: Path):
+    shutil.copytree(write(tmp_path, 1), tmp_path / "checkpoint-best")
+    for step in (2, 3):
+        write(tmp_path, step, keep=1)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [checkpoint.name_at(3), "checkpoint-best"]
+    assert checkpoint.newest(tmp_path)[0] == tmp_path / checkpoint.name_at(3)
+
+
+def test_a_later_checkpoint_that_is_damaged_displaces_no_whole_one(tmp_path: Path):
+    (write(tmp_path, 6) / "weights.safetensors").unlink()
+    for step in (4, 5):
+        assert write(tmp_path, step, keep=1) == tmp_path / checkpoint.name_at(step)
+        assert checkpoint.newest(tmp_path)[0] == tmp_path / checkpoint.name_at(step)
+    write(tmp_path, 6, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name_at(6)]
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{}", "7", '{"weights.safetensors": 3}'])
+def test_a_manifest_that_is_none_is_passed_over(tmp_path: Path, manifest: str):
+    (write(tmp_path, 1) / "manifest.json").write_text(manifest)
+    assert checkpoint.newest(tmp_path)[0] is None
 
 
 @pytest.mark.parametrize("harm", ["truncate", "delete", "flip", "manifest"])

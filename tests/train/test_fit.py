@@ -98,10 +98,49 @@ def test_fifty_and_fifty_are_a_hundred_whatever_the_order_in_memory(tmp_path: Pa
     assert_same(weights_of(tmp_path / "whole", 20), weights_of(tmp_path / "parts", 20))
 
 
-def test_a_run_goes_on_by_its_own_optimiser_only(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"optimizer": "muon"}, "--optimizer adamw, so it cannot go on with muon"),
+        ({"seed": 3}, "--seed 0, so it cannot go on with 3"),
+        ({"train_batch_size": 4}, "--train_batch_size 8, so it cannot go on with 4"),
+        ({"gradient_accumulation_steps": 2}, "--gradient_accumulation_steps 1, so it cannot go on with 2"),
+    ],
+)
+def test_a_run_goes_on_with_what_its_steps_follow_from(tmp_path: Path, changes: dict[str, object], said: str):
     run(config(tmp_path, max_train_steps=10))
-    with pytest.raises(ValueError, match="made by adamw, so it cannot go on by muon"):
-        run(config(tmp_path, optimizer="muon", resume_from_checkpoint="latest"))
+    for named in ("latest", str(tmp_path / checkpoint.name_at(10))):
+        with pytest.raises(ValueError, match=said):
+            run(config(tmp_path, resume_from_checkpoint=named, **changes))
+
+
+def test_dropout_is_the_same_in_a_run_that_was_stopped(tmp_path: Path):
+    def trained(settings: FitConfig) -> None:
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 1))
+        torch.manual_seed(settings.max_train_steps)
+        fit(module, loss, Order(len(X), 8).indices, settings)
+
+    trained(config(tmp_path / "whole", max_train_steps=20))
+    trained(config(tmp_path / "parts", max_train_steps=10))
+    trained(config(tmp_path / "parts", max_train_steps=20, resume_from_checkpoint="latest"))
+    assert_same(weights_of(tmp_path / "whole", 20), weights_of(tmp_path / "parts", 20))
+
+
+def test_tied_weights_are_kept(tmp_path: Path):
+    def tied() -> nn.Sequential:
+        module = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4), nn.Linear(4, 1))
+        module[2].weight = module[0].weight
+        return module
+
+    module = tied()
+    fit(module, loss, Order(len(X), 8).indices, config(tmp_path / "whole", max_train_steps=10, ema_decay=0.0))
+    held = weights_of(tmp_path / "whole", 10)["weights"]
+    assert torch.equal(held["0.weight"], module[0].weight) and torch.equal(held["2.weight"], module[0].weight)
+    again = tied()
+    going_on = config(tmp_path / "whole", max_train_steps=20, resume_from_checkpoint="latest")
+    fit(again, loss, Order(len(X), 8).indices, going_on)
+    assert again[0].weight is again[2].weight
 
 
 def test_accumulation_takes_the_same_step_as_a_larger_batch(tmp_path: Path):
@@ -158,6 +197,11 @@ def test_a_run_never_starts_over_silently(tmp_path: Path):
         run(config(tmp_path))
 
 
+def test_going_on_with_nothing_is_a_new_run_with_a_warning(tmp_path: Path):
+    with pytest.warns(UserWarning, match="holds no checkpoint yet: this is a new run"):
+        run(config(tmp_path, max_train_steps=10, resume_from_checkpoint="latest"))
+
+
 def test_a_missing_checkpoint_is_named(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         run(config(tmp_path, resume_from_checkpoint=str(tmp_path / "nowhere")))
@@ -203,6 +247,31 @@ def test_going_on_from_an_earlier_checkpoint_needs_a_folder_of_its_own(tmp_path:
     run(config(tmp_path / "b", resume_from_checkpoint=earlier))
     run(config(tmp_path / "a", resume_from_checkpoint="latest"))
     assert_same(weights_of(tmp_path / "a", 100), weights_of(tmp_path / "b", 100))
+
+
+def test_no_folder_holds_parts_of_two_runs(tmp_path: Path):
+    run(config(tmp_path / "a", max_train_steps=20))
+    run(config(tmp_path / "b", max_train_steps=10))
+    later = str(tmp_path / "a" / checkpoint.name_at(20))
+    with pytest.raises(FileExistsError, match="b goes on to checkpoint-00000010 already"):
+        run(config(tmp_path / "b", resume_from_checkpoint=later))
+
+
+def test_a_finished_run_taken_up_elsewhere_has_its_checkpoint_there(tmp_path: Path):
+    run(config(tmp_path / "a", max_train_steps=10))
+    settings = config(tmp_path / "b", max_train_steps=10, resume_from_checkpoint=str(tmp_path / "a" / "c"))
+    checkpoint.newest(tmp_path / "a")[0].rename(tmp_path / "a" / "c")
+    report = fit(network(), loss, Order(len(X), 8).indices, settings)
+    assert (report.started_at, report.steps) == (10, 10)
+    assert checkpoint.read(report.checkpoint)[1]["step"] == 10
+
+
+def test_a_checkpoint_is_not_written_again(tmp_path: Path):
+    run(config(tmp_path, max_train_steps=10))
+    manifest = tmp_path / checkpoint.name_at(10) / "manifest.json"
+    before = manifest.stat().st_ino
+    run(config(tmp_path, max_train_steps=10, resume_from_checkpoint="latest"))
+    assert manifest.stat().st_ino == before
 
 
 def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path):

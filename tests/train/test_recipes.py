@@ -165,7 +165,7 @@ def test_a_denoiser_goes_on_from_the_weights_of_another(base: Path, tmp_path: Pa
     (tmp_path / "training.json").write_text('{"steps": 3}')
     assert former_runs(tmp_path) == [{"weights": "/".join(tmp_path.parts[-2:])}], "a file of that name that is no card"
     with pytest.raises(ValueError, match="not one of width 40"):
-        denoiser.main(replace(still, width=40))
+        denoiser.main(replace(still, output_dir=tmp_path / "wider", width=40))
 
 
 def test_the_decoder_learns_and_leaves_the_latents_as_they_were(base: Path, tmp_path: Path):

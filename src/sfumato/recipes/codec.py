@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.train.config import CodecFitConfig, flag
+from sfumato.train.config import CodecFitConfig, check_least, check_width, flag
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,7 +33,11 @@ FIRST_LOG_VARIANCE = -6.0
 
 @dataclass(frozen=True, kw_only=True)
 class Config(CodecFitConfig):
-    """Settings of the codec's training."""
+    """Settings of the codec's training.
+
+    Raises:
+        ValueError: a number outside its range, at construction.
+    """
 
     output_dir: Path = flag(Path("runs/codec"), "folder of the run; the codec is saved in its subfolder vae")
     max_train_steps: int = flag(3000, "optimiser steps in all")
@@ -41,6 +45,11 @@ class Config(CodecFitConfig):
     width: int = flag(32, "channels at full resolution; doubled at each of two halvings")
     latent_channels: int = flag(4, "channels of the latents")
     kl_weight: float = flag(1e-4, "weight of the KL term")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_width(self.width)
+        check_least(self, 1, "latent_channels")
 
 
 def build(config: Config) -> nn.Module:

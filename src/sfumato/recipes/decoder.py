@@ -81,8 +81,10 @@ def main(config: Config) -> None:
     from sfumato.train.fit import fit
     from sfumato.train.order import Order
     from sfumato.train.reconstruction import reconstruction_loss
+    from sfumato.train.resume import check_start
     from sfumato.train.scenes import to_images
 
+    check_start(config)
     parts = load(config.initial, torch.float32)
     codec: Any = parts.codec
     former = former_runs(folder_of(config.initial) / "vae")

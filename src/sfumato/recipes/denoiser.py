@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sfumato.core.noise import Noise
+    from sfumato.train.contexts import Forms
 
 __all__ = ["Config", "main"]
 
@@ -74,6 +75,15 @@ class Config(SceneFitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_width(self.width)
+        self.forms()
+        if not 1 <= self.neighbours < self.scenes:
+            raise ValueError(f"neighbours must be at least 1 and fewer than the scenes, got {self.neighbours}")
+
+    def forms(self) -> Forms:
+        """What a picture's context is, and how often."""
+        from sfumato.train.contexts import Forms
+
+        return Forms(self.text_share, self.pictures_share, self.both_share)
 
 
 def main(config: Config) -> None:
@@ -85,29 +95,25 @@ def main(config: Config) -> None:
     from sfumato.flows.steering import Steering
     from sfumato.flows.text_to_image import text_to_image
     from sfumato.flows.walk import Walk
-    from sfumato.train.contexts import Contexts, Forms
+    from sfumato.train.contexts import Contexts
     from sfumato.train.embedded import Shipped, begin_unet, parts_around, ship
     from sfumato.train.fit import fit
     from sfumato.train.locked import Locked
     from sfumato.train.loss import denoising_loss
     from sfumato.train.order import Order
     from sfumato.train.prepare import prepare
+    from sfumato.train.resume import check_start
     from sfumato.world.sources import open_world
 
+    check_start(config)
     locked = Locked.load(config.text, config.codec, config.pictures)
     torch.manual_seed(config.seed)
     unet, former = begin_unet(locked, config.width, config.initial)
+    world, kinds = open_world(config.world or None), config.scene_config()
     data = prepare(
-        locked,
-        open_world(config.world or None),
-        config.scene_config(),
-        config.output_dir,
-        seed=config.seed,
-        count=config.scenes,
-        neighbours=config.neighbours,
+        locked, world, kinds, config.output_dir, seed=config.seed, count=config.scenes, neighbours=config.neighbours
     )
-    forms = Forms(config.text_share, config.pictures_share, config.both_share)
-    contexts = Contexts(data.captions, data.vectors, data.neighbours, forms)
+    contexts = Contexts(data.captions, data.vectors, data.neighbours, config.forms())
     order = Order(config.scenes, config.train_batch_size, config.seed)
     tokens = embedded_tokens(locked.pictures.width)
     parts = parts_around(unet.to(memory_format=torch.channels_last), locked, tokens)

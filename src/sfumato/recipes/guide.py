@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sfumato.train.config import SceneFitConfig, flag
+from sfumato.train.config import SceneFitConfig, check_width, flag
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,11 @@ _HELD_OUT, _OF = 1024, 512
 
 @dataclass(frozen=True, kw_only=True)
 class Config(SceneFitConfig):
-    """Settings of the guide's training."""
+    """Settings of the guide's training.
+
+    Raises:
+        ValueError: a number outside its range, at construction.
+    """
 
     output_dir: Path = flag(Path("runs/guide"), "folder of the run; the guide is saved in its subfolder")
     max_train_steps: int = flag(5000, "optimiser steps in all")
@@ -54,6 +58,10 @@ class Config(SceneFitConfig):
     scenes: int = flag(40000, "training scenes")
     recoloured: float = flag(0.35, "weight of scenes of one thing in a named colour")
     pairs: float = flag(0.15, "weight of scenes of two things")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_width(self.width, 16)
 
 
 def build(config: Config, words: Mapping[str, Sequence[str]], channels: int, sentence_width: int) -> Guide:
@@ -149,9 +157,11 @@ def main(config: Config) -> None:
     from sfumato.train.labelled import prepare_labelled, word_lists
     from sfumato.train.locked import TextAndCodec
     from sfumato.train.order import Order
+    from sfumato.train.resume import check_start
     from sfumato.train.scenes import SceneStream
     from sfumato.world.sources import open_world
 
+    check_start(config)
     locked, world = TextAndCodec.load(config.text, config.codec), open_world(config.world or None)
     folder, seed = config.output_dir, config.seed
     scenes = SceneStream(world, seed, config.scenes, config.scene_config())

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sfumato.train.config import FitConfig, flag
+from sfumato.train.config import FitConfig, check_least, check_width, flag
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,11 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["Captioned", "Config", "build", "contrastive_loss", "main", "prepare_captioned", "retrieval_at"]
 
 _HELD_OUT = 512
+_HEAD = 64
+"""Channels of a head of the vision transformer."""
+_PATCHES = (4, 8, 16, 32)
+"""Sides that a picture of 64 pixels can be cut into."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(FitConfig):
-    """Settings of the pictures-and-words encoder's training."""
+    """Settings of the pictures-and-words encoder's training.
+
+    Raises:
+        ValueError: a number outside its range, at construction.
+    """
 
     output_dir: Path = flag(Path("runs/pictures_words"), "folder of the run; the encoder is saved in its subfolder")
     max_train_steps: int = flag(2400, "optimiser steps in all")
@@ -49,6 +57,13 @@ class Config(FitConfig):
     disturbance: float = flag(0.1, "largest standard deviation of noise added to training pictures, in [-1, 1] units")
     scenes: int = flag(48000, "training scenes")
     world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_width(self.hidden, _HEAD, "hidden")
+        check_least(self, 1, "scenes", "layers")
+        if self.patch not in _PATCHES:
+            raise ValueError(f"patch must be one of {', '.join(map(str, _PATCHES))}, got {self.patch}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +126,7 @@ def build(config: Config, width: int) -> nn.Module:
             hidden_size=config.hidden,
             intermediate_size=4 * config.hidden,
             num_hidden_layers=config.layers,
-            num_attention_heads=config.hidden // 64,
+            num_attention_heads=config.hidden // _HEAD,
             image_size=64,
             patch_size=config.patch,
             projection_dim=width,
@@ -160,8 +175,10 @@ def main(config: Config) -> None:
     from sfumato.train.device import device_of
     from sfumato.train.fit import fit
     from sfumato.train.order import Order
+    from sfumato.train.resume import check_start
     from sfumato.train.scenes import to_images
 
+    check_start(config)
     learned, held_out, key = prepare_captioned(config)
     order = Order(config.scenes, config.train_batch_size, config.seed)
     torch.manual_seed(config.seed)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.train.config import MemoryFitConfig, flag
+from sfumato.train.config import MemoryFitConfig, check_least, check_width, flag
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,6 +56,8 @@ class Config(MemoryFitConfig):
         super().__post_init__()
         if not 0 <= self.zeros <= 1:
             raise ValueError(f"zeros must lie in [0, 1], got {self.zeros}")
+        check_least(self, 1, "layers", "heads")
+        check_width(self.width, self.heads)
 
 
 def build(config: Config, codec: CodeCodec, context_width: int) -> Rarm:
@@ -115,8 +117,10 @@ def main(config: Config) -> None:
     from sfumato.train.fit import fit
     from sfumato.train.locked import digest, locked_vq
     from sfumato.train.order import Order
+    from sfumato.train.resume import check_start
     from sfumato.train.retrieved import prepare_run
 
+    check_start(config)
     codec, encoder, folder = locked_vq(config.vq), load_joint(config.base), config.output_dir
     _, data, others = prepare_run(config, codec.encode, encoder, digest(config.vq))
     tokens = replace(embedded_tokens(encoder.width), alone=True)

@@ -69,8 +69,10 @@ def main(config: Config) -> None:
     from sfumato.train.loss import denoising_loss
     from sfumato.train.order import Order
     from sfumato.train.prepare import mean_latents
+    from sfumato.train.resume import check_start
     from sfumato.train.retrieved import prepare_run
 
+    check_start(config)
     base = folder_of(config.base)
     locked, encoder = Locked.load(base, base / "vae", base / "pictures"), load_joint(config.base)
     torch.manual_seed(config.seed)

@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.train.config import CodecFitConfig, flag
+from sfumato.train.config import CodecFitConfig, check_least, check_width, flag
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,7 +53,11 @@ __all__ = ["Config", "build", "main", "measure", "quantised", "vq_loss"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config(CodecFitConfig):
-    """Settings of the quantised codec's training."""
+    """Settings of the quantised codec's training.
+
+    Raises:
+        ValueError: a number outside its range, at construction.
+    """
 
     output_dir: Path = flag(Path("runs/vq"), "folder of the run; the codec is saved in its subfolder vq")
     max_train_steps: int = flag(4000, "optimiser steps in all")
@@ -64,6 +68,13 @@ class Config(CodecFitConfig):
     commit_weight: float = flag(0.25, "weight of the encoder's distance from the chosen codes")
     spread_weight: float = flag(0.5, "weight of the entropies, which keep the whole codebook in use")
     spread_temperature: float = flag(0.1, "tau of the entropies, in units of the cosine")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_width(self.width)
+        check_least(self, 1, "codes", "code_width")
+        if not self.spread_temperature > 0:
+            raise ValueError(f"spread_temperature must be above 0, got {self.spread_temperature}")
 
 
 def build(config: Config) -> nn.Module:

@@ -16,6 +16,7 @@ from sfumato.train.config import CodecFitConfig
 from sfumato.train.device import device_of
 from sfumato.train.fit import FitReport, fit
 from sfumato.train.order import Order
+from sfumato.train.resume import check_start
 from sfumato.train.scenes import SceneSet, SceneStream, to_images
 from sfumato.world.scene import SceneConfig
 from sfumato.world.sources import open_world
@@ -35,7 +36,12 @@ class CodecScenes:
 
 
 def codec_scenes(config: CodecFitConfig) -> CodecScenes:
-    """Draw the scenes of a config."""
+    """Draw the scenes of a config, once its folder is seen to be free or gone on with.
+
+    Raises:
+        FileExistsError, FileNotFoundError, ValueError: as :func:`sfumato.train.resume.start_of`.
+    """
+    check_start(config)
     learned = SceneStream(open_world(config.world or None), config.seed, config.scenes, SceneConfig())
     return CodecScenes(learned.render(), learned.held_out(HELD_OUT).render())
 

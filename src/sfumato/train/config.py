@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from sfumato.world.scene import SceneConfig
 
-__all__ = ["CodecFitConfig", "FitConfig", "MemoryFitConfig", "SceneFitConfig", "check_width", "flag"]
+__all__ = ["CodecFitConfig", "FitConfig", "MemoryFitConfig", "SceneFitConfig", "check_least", "check_width", "flag"]
 
 
 def flag(default: Any, text: str) -> Any:
@@ -17,14 +17,35 @@ def flag(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
-def check_width(width: int) -> None:
-    """Refuse a width of the embedded U-Net that its normalisation, in 8 groups, does not divide.
+def check_width(width: int, multiple: int = 8, name: str = "width") -> None:
+    """Refuse a width that cannot be cut into the groups or heads of its network.
+
+    Args:
+        width: of a network's first layer.
+        multiple: what it must be a multiple of, >= 1; normalisation is in 8 groups.
+        name: of the setting.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it is none.
     """
-    if width < 8 or width % 8:
-        raise ValueError(f"width must be a positive multiple of 8, got {width}")
+    if width < multiple or width % multiple:
+        raise ValueError(f"{name} must be a positive multiple of {multiple}, got {width}")
+
+
+def check_least(config: object, least: int, *names: str) -> None:
+    """Refuse settings below a bound.
+
+    Args:
+        config: has the settings.
+        least: the bound.
+        names: of the settings.
+
+    Raises:
+        ValueError: one is below it.
+    """
+    for name in names:
+        if not getattr(config, name) >= least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(config, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +79,9 @@ class FitConfig:
     report_to: Literal["none", "tensorboard"] = flag("none", "write TensorBoard events beside log.jsonl")
 
     def __post_init__(self) -> None:
-        counts = ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "logging_steps")
-        for name in (*counts, "sample_steps", "checkpointing_steps", "checkpoints_total_limit"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_least(self, 1, "max_train_steps", "train_batch_size", "gradient_accumulation_steps", "logging_steps")
+        check_least(self, 1, "sample_steps", "checkpointing_steps", "checkpoints_total_limit")
+        check_least(self, 0, "lr_warmup_steps", "lr_cooldown_steps", "weight_decay")
         if not self.learning_rate > 0 or not self.max_grad_norm > 0:
             raise ValueError("learning_rate and max_grad_norm must be above 0")
         if not 0 <= self.ema_decay < 1:
@@ -72,7 +92,11 @@ class FitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SceneFitConfig(FitConfig):
-    """Settings of a recipe that chooses the scenes of the emoji world that it is trained on."""
+    """Settings of a recipe that chooses the scenes of the emoji world that it is trained on.
+
+    Raises:
+        ValueError: no scenes, scenes of no kind or style, or as in :class:`FitConfig`.
+    """
 
     scenes: int = flag(24000, "training scenes")
     singles: float = flag(0.5, "weight of scenes of one thing in its own colours")
@@ -83,6 +107,11 @@ class SceneFitConfig(FitConfig):
     jitter: float = flag(0.25, "how much sizes and places vary, in [0, 1]")
     styles: tuple[str, ...] = flag(("glossy", "flat", "3d"), "styles that occur")
     world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, 1, "scenes")
+        self.scene_config()
 
     def scene_config(self) -> SceneConfig:
         """What kinds of scenes it is trained on."""
@@ -101,7 +130,11 @@ class SceneFitConfig(FitConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CodecFitConfig(FitConfig):
-    """Settings of a recipe of a codec, which learns to give scenes of the emoji world back."""
+    """Settings of a recipe of a codec, which learns to give scenes of the emoji world back.
+
+    Raises:
+        ValueError: no scenes, ``compile``, or as in :class:`FitConfig`.
+    """
 
     train_batch_size: int = flag(32, "images a forward pass")
     learning_rate: float = flag(2e-3, "highest learning rate")
@@ -110,6 +143,12 @@ class CodecFitConfig(FitConfig):
     coarse_weight: float = flag(2.0, "weight of the absolute error of 8 x 8 means")
     scenes: int = flag(12000, "training scenes")
     world: str = flag("", "cache of the emoji world; empty for the default place, 'sample' for the one in the package")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, 1, "scenes")
+        if self.compile:
+            raise ValueError("a codec is trained without --compile, which reaches no encoder or decoder by itself")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,9 @@ from sfumato.train.compiled import compiled, difference, lay_out
 from sfumato.train.config import FitConfig
 from sfumato.train.ema import Ema
 from sfumato.train.log import Means, RunLog
-from sfumato.train.optimizer import optimizers, restore
+from sfumato.train.optimizer import moments, optimizers, restore
 from sfumato.train.order import batch_seeds
+from sfumato.train.resume import start_of
 from sfumato.train.stop import Stop
 
 __all__ = ["BatchAt", "FitReport", "LossOfBatch", "Sample", "fit", "learning_rate"]
@@ -93,13 +93,14 @@ def fit(
 
     Raises:
         FileExistsError: the output folder holds a run, and ``resume_from_checkpoint`` does not say to go on with it; or
-            it names an earlier checkpoint than the folder's last.
+            it names another checkpoint than the folder's last.
         FileNotFoundError: ``resume_from_checkpoint`` names nothing that can be resumed.
-        ValueError: that checkpoint was made by another optimiser, or the compiled module has other gradients.
+        ValueError: that checkpoint was made with another optimiser, seed or batch; the compiled module has other
+            gradients; or several processes were launched.
         FloatingPointError: the loss or its gradient is not finite; the last checkpoint stays.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step under way is done and a checkpoint is written.
     """
-    source = _source(config)
+    source = start_of(config)
     run = _Run(module, config, loss_of_batch, batch_at)
     start = 0 if source is None else run.resume(source)
     if config.compile and start < config.max_train_steps:
@@ -128,6 +129,7 @@ def fit(
     finally:
         bar.close()
         log.close()
+    run.save()
     run.take_average()
     last = config.output_dir / checkpoint.name_at(run.done)
     return FitReport(run.done, start, loss, time.perf_counter() - begun, last)
@@ -142,7 +144,13 @@ class _Run:
         self.loss_of_batch = loss_of_batch
         self.batch_at = batch_at
         self.done = 0
+        self.saved: int | None = None
         self.accelerator = Accelerator()
+        if self.accelerator.num_processes > 1:
+            raise ValueError(
+                f"training runs in one process, and {self.accelerator.num_processes} were launched; launch one, with "
+                "--gradient_accumulation_steps for a larger batch"
+            )
         self.weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
         module.to(self.accelerator.device)
         if config.compile:
@@ -154,11 +162,10 @@ class _Run:
 
     def losses(self, module: nn.Module, part: int) -> Mapping[str, Tensor]:
         """The named losses of a forward pass, the ``part``-th since the start of the run."""
-        number = part * self.accelerator.num_processes + self.accelerator.process_index
-        noise = Noise(batch_seeds(self.config.seed, number, self.config.train_batch_size))
+        seeds = batch_seeds(self.config.seed, part, self.config.train_batch_size)
         device, half = self.accelerator.device.type, self.config.mixed_precision == "bf16"
-        with _plain_attention(device), torch.autocast(device, torch.bfloat16, enabled=half):
-            return self.loss_of_batch(module, self.batch_at(number), noise)
+        with _seeded(seeds[0]), _plain_attention(device), torch.autocast(device, torch.bfloat16, enabled=half):
+            return self.loss_of_batch(module, self.batch_at(part), Noise(seeds))
 
     def compile(self) -> None:
         """From here on compute by the compiled module."""
@@ -222,42 +229,31 @@ class _Run:
 
     def save(self) -> None:
         """Write a checkpoint, unless this step has one."""
-        self.check()
-        if not self.accelerator.is_main_process:
+        if self.saved == self.done:
             return
-        moments = {
-            f"{number}.{index}.{name}": value
-            for number, optimizer in enumerate(self.optimizers)
-            for index, group in optimizer.state_dict()["state"].items()
-            for name, value in group.items()
-        }
+        self.check()
         checkpoint.write(
             self.config.output_dir,
             self.done,
             {
                 "weights": self.module.state_dict(),
                 "average": self.ema.average,
-                "optimizer": moments,
+                "optimizer": moments(self.optimizers),
             },
             {"step": self.done, "config": {name: str(value) for name, value in asdict(self.config).items()}},
             self.config.checkpoints_total_limit,
         )
+        self.saved = self.done
 
     def resume(self, folder: Path) -> int:
         """Take up a checkpoint; returns its step."""
         tensors, state = checkpoint.read(folder)
-        before = state["config"].get("optimizer", "an earlier version")
-        if before != self.config.optimizer:
-            raise ValueError(f"{folder} was made by {before}, so it cannot go on by {self.config.optimizer}")
         self.module.load_state_dict(tensors["weights"])
         self.ema.restore(tensors["average"])
-        moments: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
-        for key, value in tensors["optimizer"].items():
-            number, index, name = key.split(".", 2)
-            moments[int(number)].setdefault(int(index), {})[name] = value
-        for optimizer, held in zip(self.optimizers, moments, strict=True):
-            restore(optimizer, held)
+        restore(self.optimizers, tensors["optimizer"])
         self.done = int(state["step"])
+        if folder.resolve().parent == self.config.output_dir.resolve():
+            self.saved = self.done
         return self.done
 
     def take_average(self) -> None:
@@ -269,33 +265,14 @@ class _Run:
         self.module.eval()
 
 
+@contextmanager
+def _seeded(seed: int) -> Generator[None]:
+    """Inside ``with``, torch's own random numbers, which dropout draws, follow from a batch's seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
 def _plain_attention(device: str) -> AbstractContextManager[Any]:
     """On a CPU, attention by matrix products: the fused kernel's backward pass takes several times as long there."""
     return sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
-
-
-def _source(config: FitConfig) -> Path | None:
-    """The checkpoint that this call goes on from; None for a new run."""
-    wanted = config.resume_from_checkpoint
-    if wanted not in ("", "latest"):
-        folder = Path(wanted)
-        if not folder.is_dir():
-            raise FileNotFoundError(f"there is no checkpoint folder {folder} to resume from")
-        last, _ = checkpoint.newest(config.output_dir)
-        if last is not None and last.name > folder.name:
-            raise FileExistsError(
-                f"{config.output_dir} goes on to {last.name} already: choose another --output_dir to go on from "
-                f"{folder.name} in another way"
-            )
-        return folder
-    found, problems = checkpoint.newest(config.output_dir)
-    for problem in problems:
-        warnings.warn(f"passed over: {problem}", stacklevel=3)
-    if not wanted and (found is not None or problems):
-        raise FileExistsError(
-            f"{config.output_dir} holds a run already: go on with it by --resume_from_checkpoint latest, "
-            "or choose another --output_dir"
-        )
-    if wanted and found is None and problems:
-        raise FileNotFoundError(f"no checkpoint in {config.output_dir} is whole; " + "; ".join(problems))
-    return found

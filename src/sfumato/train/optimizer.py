@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sfumato.train.config import FitConfig
 
-__all__ = ["MatrixMuon", "optimizers", "restore"]
+__all__ = ["MatrixMuon", "moments", "optimizers", "restore"]
 
 _FEWEST_ROWS = 16
 
@@ -91,17 +91,40 @@ def _matrix(tensor: Tensor) -> Tensor:
     return tensor.reshape(len(tensor), -1)
 
 
-def restore(optimizer: torch.optim.Optimizer, held: Mapping[int, Mapping[str, Tensor]]) -> None:
-    """Give an optimiser back what it remembered of each weight, in that weight's own order in memory.
+def moments(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """What optimisers remember, by "optimiser.weight.name", for :func:`restore`.
+
+    Args:
+        optimizers: of one run, in order.
+
+    Returns:
+        tensors of the weights' shapes (...), and numbers ().
+    """
+    return {
+        f"{number}.{index}.{name}": value
+        for number, optimizer in enumerate(optimizers)
+        for index, remembered in optimizer.state_dict()["state"].items()
+        for name, value in remembered.items()
+    }
+
+
+def restore(optimizers: Sequence[torch.optim.Optimizer], held: Mapping[str, Tensor]) -> None:
+    """Give optimisers back what they remembered of each weight, in that weight's own order in memory.
 
     A file holds tensors row by row; a network's weights may lie channels last, and fused steps read both as they lie.
 
     Args:
-        optimizer: whose state is replaced.
-        held: for each weight by its number what is remembered by name, of the weight's shape (...) or a number ().
+        optimizers: whose state is replaced.
+        held: as :func:`moments` gave it.
     """
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": held})
-    for weight, remembered in optimizer.state.items():
-        for name, value in remembered.items():
-            if isinstance(value, Tensor) and value.shape == weight.shape:
-                remembered[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+    for number, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in held.items():
+            owner, index, name = key.split(".", 2)
+            if int(owner) == number:
+                state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        for weight, remembered in optimizer.state.items():
+            for name, value in remembered.items():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    remembered[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
