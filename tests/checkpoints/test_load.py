@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -265,8 +266,30 @@ def test_settings_that_describe_nothing(sd1: Path) -> None:
         edit_json(sd1 / "unet/config.json", **changes)
         refused(sd1, "unet/config.json describes no UNet2DConditionModel that can be built")
         (sd1 / "unet/config.json").write_text(before)
-    edit_json(sd1 / "unet/config.json", sample_size=None)
-    refused(sd1, "gives no size")
+    for size in (None, 0, -16, [64, 0]):
+        edit_json(sd1 / "unet/config.json", sample_size=size)
+        refused(sd1, "gives no size")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"scaling_factor": None}, {"scaling_factor": 0}, {"scaling_factor": float("nan")}, {"shift_factor": "1"}],
+)
+def test_codecs_that_scale_no_latents(sd1: Path, changes: dict[str, Any]) -> None:
+    edit_json(sd1 / "vae/config.json", **changes)
+    refused(sd1, "vae/config.json scales no latents")
+
+
+def test_loading_in_many_threads_leaves_torch_as_it_was(sd1: Path) -> None:
+    def built(_: int) -> list[torch.nn.Module]:
+        return [torch.nn.Linear(2, 2) for _ in range(200)]
+
+    with ThreadPoolExecutor(8) as pool:
+        others = [pool.submit(built, number) for number in range(4)]
+        loaded = list(pool.map(lambda _: load(sd1), range(16)))
+    modules = [module for each in others for module in each.result()]
+    modules += [torch.nn.Linear(2, 2), *(parts.network.unet for parts in loaded)]
+    assert not any(weight.is_meta for module in modules for weight in module.parameters())
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ BROKEN: dict[str, tuple[Any, bytes, int | None, str]] = {
     "size that is no number": ({"a": tensor(0, 8, ["2"])}, bytes(8), None, "without a dtype, shape"),
     "size that is true": ({"a": tensor(0, 4, [True])}, bytes(4), None, "without a dtype, shape"),
     "three offsets": ({"a": {**tensor(0, 8), "data_offsets": [0, 8, 9]}}, bytes(8), None, "without a dtype, shape"),
+    "metadata that are no words": ({"__metadata__": {"a": 1}}, b"", None, "__metadata__ that are not words"),
+    "metadata that are a list": ({"__metadata__": [1]}, b"", None, "__metadata__ that are not words"),
     "unknown dtype": ({"a": tensor(0, 8, dtype="Q7")}, bytes(8), None, "unknown dtype 'Q7'"),
     "shape that does not fit": ({"a": tensor(0, 8, [3])}, bytes(8), None, "8 bytes, but F32 \\[3\\] takes 12"),
     "shape that would overflow": ({"a": tensor(0, 8, [2**62, 4])}, bytes(8), None, "takes 73786976294838206464"),

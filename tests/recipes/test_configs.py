@@ -47,7 +47,7 @@ def test_a_used_folder_is_refused_before_anything_is_prepared(tmp_path: Path, re
         return {"loss": module(torch.ones(1, 1)).square().mean()}
 
     fit(torch.nn.Linear(1, 1), loss, int, FitConfig(output_dir=tmp_path, max_train_steps=1))
-    missing = {name: tmp_path / "missing" for name in ("text", "codec", "pictures", "vq", "memory")}
+    missing = dict.fromkeys(("text", "codec", "pictures", "vq", "memory"), tmp_path / "missing")
     fields = recipe.Config.__dataclass_fields__  # pyright: ignore[reportAttributeAccessIssue]
     config = recipe.Config(output_dir=tmp_path, **{name: each for name, each in missing.items() if name in fields})
     with pytest.raises(FileExistsError, match="holds a run already"):

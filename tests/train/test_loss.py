@@ -63,6 +63,13 @@ def test_gamma_out_of_range(gamma: float):
         MinSnr(gamma)
 
 
+def test_min_snr_is_finite_at_pure_noise():
+    level = Level(torch.full((2,), 999.0), torch.zeros(2), torch.ones(2))
+    for kind in ("noise", "x0", "v"):
+        assert torch.isfinite(MinSnr()(level, kind)).all()
+    assert MinSnr()(level, "noise").tolist() == [1, 1]
+
+
 def test_drop_takes_whole_rows_at_the_asked_rate():
     count = 2000
     condition = Condition(tokens=torch.ones(count, 2, 3))

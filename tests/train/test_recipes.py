@@ -1,6 +1,7 @@
 """Each recipe, whole, on the shipped sample of the world: it learns, resumes, and what it saves loads again."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,6 +165,17 @@ def test_a_denoiser_goes_on_from_the_weights_of_another(base: Path, tmp_path: Pa
     assert former_runs(base / "codec") == [{"weights": f"{base.name}/codec"}], "a folder without a card"
     (tmp_path / "training.json").write_text('{"steps": 3}')
     assert former_runs(tmp_path) == [{"weights": "/".join(tmp_path.parts[-2:])}], "a file of that name that is no card"
+    (tmp_path / "training.json").write_text("[1]")
+    assert former_runs(tmp_path) == [{"weights": "/".join(tmp_path.parts[-2:])}]
+    others = {
+        "unet/config.json": ("norm_num_groups", 4),
+        "scheduler/scheduler_config.json": ("prediction_type", "epsilon"),
+    }
+    for file, (name, value) in others.items():
+        other = shutil.copytree(first, tmp_path / name)
+        (other / file).write_text(json.dumps({**json.loads((other / file).read_text()), name: value}))
+        with pytest.raises(ValueError, match=f"computes in another way than this recipe's: {name}"):
+            denoiser.main(replace(still, output_dir=tmp_path / f"from {name}", initial=str(other)))
     with pytest.raises(ValueError, match="not one of width 40"):
         denoiser.main(replace(still, output_dir=tmp_path / "wider", width=40))
 

@@ -57,6 +57,31 @@ def test_save_and_open_are_inverse_and_replace_what_was_there(world: World, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
+def test_a_folder_of_other_things_is_not_replaced(world: World, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(WorldError, match=r"is no cache of emoji pictures \(thesis.txt\); name a new folder"):
+        save_world(world, tmp_path)
+    with pytest.raises(WorldError, match=r"is no cache of emoji pictures \(a file\)"):
+        save_world(world, tmp_path / "thesis.txt")
+    assert (tmp_path / "thesis.txt").read_text() == "years"
+
+
+def test_a_family_that_does_not_fit_is_told(world: World, tmp_path: Path) -> None:
+    save_world(subset(world, ["rocket"]), tmp_path / "cache")
+    small = np.zeros((1, 8, 8, 4), np.uint8)
+    for changes in ({"pictures": small}, {"rows": np.array([0, 0])}, {"rows": np.array([7])}):
+        with np.load(tmp_path / "cache" / "flat.npz") as family:
+            held = dict(family)
+        save_world(subset(world, ["rocket"]), tmp_path / "harmed")
+        np.savez(tmp_path / "harmed" / "flat.npz", **{**held, **changes})
+        with pytest.raises(WorldError, match="do not fit 1 concepts"):
+            open_world(tmp_path / "harmed")
+    whole = (tmp_path / "cache" / "flat.npz").read_bytes()
+    (tmp_path / "cache" / "flat.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WorldError, match="damaged"):
+        open_world(tmp_path / "cache")
+
+
 def test_an_absent_cache_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(WorldError, match="sfumato world fetch"):
         open_world(tmp_path)

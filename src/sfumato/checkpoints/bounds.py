@@ -6,10 +6,10 @@ before: its files say how many tensors they hold, and how many numbers these hav
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from threading import local
+from typing import cast
 
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -41,7 +41,7 @@ def check_settings(settings: object, numbers: int) -> None:
 
 @contextmanager
 def bounded(tensors: int, numbers: int) -> Generator[None]:
-    """While it lasts, a module that is built in this thread must fit into its files.
+    """While it lasts, parameters of modules built in this thread take no memory, and must fit into their files.
 
     Args:
         tensors: that the files hold.
@@ -51,24 +51,44 @@ def bounded(tensors: int, numbers: int) -> Generator[None]:
         ValueError: a parameter has more numbers than all of the files, or there are more than twice as many parameters
             as the files have tensors; raised where the module is built.
     """
-    here, found = threading.get_ident(), 0
-
-    def watch(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
-        nonlocal found
-        if threading.get_ident() != here:
-            return
-        found += 1
-        if parameter.numel() > max(numbers, _LEAST):
-            asked = f"{type(module).__name__}.{name} of shape {list(parameter.shape)}"
-            raise ValueError(f"it asks for {asked}, and its weights have {numbers} numbers in all")
-        if found > 2 * tensors + _SLACK:
-            raise ValueError(f"it asks for more than {found - 1} tensors, and its weights are {tensors}")
-
-    handle: Any = register_module_parameter_registration_hook(watch)
+    _HERE.bounds = _Bounds(tensors, numbers)
     try:
         yield
     finally:
-        handle.remove()
+        del _HERE.bounds
+
+
+class _Bounds:
+    """What the modules that are built may be, and how many parameters they have so far."""
+
+    def __init__(self, tensors: int, numbers: int) -> None:
+        self.tensors = tensors
+        self.numbers = numbers
+        self.found = 0
+
+    def check(self, module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        """Count a parameter, and refuse it if it goes beyond the files."""
+        self.found += 1
+        if parameter.numel() > max(self.numbers, _LEAST):
+            asked = f"{type(module).__name__}.{name} of shape {list(parameter.shape)}"
+            raise ValueError(f"it asks for {asked}, and its weights have {self.numbers} numbers in all")
+        if self.found > 2 * self.tensors + _SLACK:
+            raise ValueError(f"it asks for more than {self.found - 1} tensors, and its weights are {self.tensors}")
+
+
+_HERE = local()
+"""The bounds of each thread; a thread without any builds modules as ever."""
+
+
+def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
+    bounds: _Bounds | None = getattr(_HERE, "bounds", None)
+    if bounds is None:
+        return None
+    bounds.check(module, name, parameter)
+    return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+
+
+register_module_parameter_registration_hook(_without_memory)  # once: other threads may be going through the hooks
 
 
 def _whole_numbers(name: str, value: object) -> Iterator[tuple[str, int]]:

@@ -14,6 +14,7 @@ Nothing needs the network; see ``sfumato.checkpoints.safety`` for what is refuse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -91,6 +92,7 @@ def load(name_or_path: str | Path, dtype: torch.dtype | None = None) -> Parts:
     wanted = dtype or torch.float32
     unet = _module(folder, index, "unet", wanted)
     vae = _module(folder, index, "vae", wanted)
+    _check_scale(vae.config)
     codec = LatentCodec(vae.float() if wanted == torch.float16 and vae.config.force_upcast else vae)
     return Parts(
         model=DenoisingModel(_network(unet, prediction), schedule),
@@ -284,8 +286,14 @@ def _tokenizer(folder: Path, bert: bool) -> Any:
         raise CheckpointError(f"{folder.name} cannot be read: {error}") from error
 
 
+def _check_scale(config: Any) -> None:
+    scale, shift = config.scaling_factor, 0.0 if config.shift_factor is None else config.shift_factor
+    if any(type(each) not in (int, float) or not math.isfinite(each) for each in (scale, shift)) or scale <= 0:
+        raise CheckpointError(f"vae/config.json scales no latents: scaling_factor {scale!r}, shift_factor {shift!r}")
+
+
 def _size(sample: Any, factor: int) -> tuple[int, int]:
     sides = cast(list[Any], sample if isinstance(sample, list) else [sample, sample])
-    if [type(side) for side in sides] != [int, int]:
+    if [type(side) for side in sides] != [int, int] or min(sides) < 1:
         raise CheckpointError(f"unet/config.json gives no size: sample_size is {sample!r}")
     return (sides[0] * factor, sides[1] * factor)

@@ -81,6 +81,9 @@ def load_rarm(folder: str | Path, dtype: torch.dtype | None = None) -> RarmParts
     """
     network = _part(Path(folder) / "rarm", Rarm, dtype or torch.float32)
     vq = _part(Path(folder) / "vq", VQModel, torch.float32)
+    side = vq.config.sample_size
+    if type(side) is not int or side < 1:
+        raise CheckpointError(f"vq/config.json gives no size of pictures: sample_size is {side!r}")
     try:
         return RarmParts(network, CodeCodec(vq), load_neighbour_tokens(Path(folder)) or _AS_THEY_ARE)
     except ValueError as error:

@@ -99,7 +99,9 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         _check_start(path, start, length, size)
         file.seek(8)
         header = _json_object(file.read(length), f"the header of {_short(path)}")
-    header.pop("__metadata__", None)
+    told: object = header.pop("__metadata__", {})
+    if not isinstance(told, dict) or not all(isinstance(each, str) for each in cast(dict[str, object], told).values()):
+        raise CheckpointError(f"the header of {_short(path)} has __metadata__ that are not words by name")
     tensors = {name: _tensor(path, name, entry) for name, entry in header.items()}
     _check_ranges(path, tensors, size - 8 - length)
     return tensors

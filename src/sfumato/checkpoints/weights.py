@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import init_empty_weights  # type: ignore[reportMissingTypeStubs]
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -80,7 +79,7 @@ def _built(build: Callable[[], nn.Module], config: Mapping[str, Any], header: He
     numbers = sum(math.prod(info.shape) for _, info in header.values())
     try:
         check_settings(config, numbers)
-        with bounded(len(header), numbers), init_empty_weights(include_buffers=False):
+        with bounded(len(header), numbers):
             return build()
     except Exception as error:  # the libraries raise whatever a wrong setting leads to
         said = " ".join(str(error).split())[:300]

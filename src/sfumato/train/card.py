@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -25,10 +26,13 @@ _OF_A_FORMER_RUN = ("recipe", "command", "date", "steps", "images seen", "data h
 
 
 def command(name: str, config: FitConfig) -> str:
-    """The command line that repeats a run: the recipe's name and every setting that is not its default."""
+    """The command line that repeats a run: the recipe's name and every setting that is not its default.
+
+    Paths are told without the folders above the working folder, the home folder, or their last two names.
+    """
     plain = type(config)()
     changed = [
-        f"--{field.name} {_told(getattr(config, field.name))}"
+        f"--{field.name} {_quoted(getattr(config, field.name))}"
         for field in fields(config)
         if getattr(config, field.name) != getattr(plain, field.name) and field.name != "resume_from_checkpoint"
     ]
@@ -45,10 +49,11 @@ def former_runs(folder: Path) -> list[dict[str, Any]]:
         for each run its recipe, command, date, steps, images seen and data hash, or ``{"weights": NAME}``.
     """
     file = folder / "training.json"
-    facts = json.loads(file.read_text()) if file.is_file() else {}
-    if not facts.keys() >= set(_OF_A_FORMER_RUN):
+    facts: Any = json.loads(file.read_text()) if file.is_file() else {}
+    if not isinstance(facts, dict) or not set(_OF_A_FORMER_RUN) <= cast("dict[str, Any]", facts).keys():
         return [{"weights": "/".join(folder.resolve().parts[-2:])}]
-    return [*facts.get("former runs", ()), {name: facts[name] for name in _OF_A_FORMER_RUN}]
+    card = cast("dict[str, Any]", facts)
+    return [*(card.get("former runs") or ()), {name: card[name] for name in _OF_A_FORMER_RUN}]
 
 
 def write_card(
@@ -156,6 +161,12 @@ def _line(run: Mapping[str, Any]) -> str:
     if "command" not in run:
         return f"{run['weights']}, which has no card"
     return f"`{run['command']}`, {run['date']}, {run['images seen']} images, data {run['data hash']}"
+
+
+def _quoted(value: Any) -> str:
+    """A setting as a shell takes it."""
+    each = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+    return shlex.join(str(_told(one)) for one in each)
 
 
 def _told(value: Any) -> Any:

@@ -104,14 +104,25 @@ def begin_unet(locked: Locked, width: int, initial: str = "") -> tuple[Any, list
     unet = build_unet(width, locked.codec.shape(64, 64)[0], locked.pictures.width)
     if not initial:
         return unet, []
-    weights = load(initial).network.unet.state_dict()
-    sizes, others = ({name: value.shape for name, value in each.items()} for each in (unet.state_dict(), weights))
+    begun = load(initial)
+    other = begun.network.unet
+    sizes, others = ({name: value.shape for name, value in each.state_dict().items()} for each in (unet, other))
     if sizes != others:
         raise ValueError(
             f"initial: the U-Net of {initial} is not one of width {width} for this codec and these encoders"
         )
-    unet.load_state_dict(weights)
+    apart = [name for name, value in _settings(unet).items() if _settings(other)[name] != value]
+    if apart or begun.network.prediction != prediction_of(SCHEDULER):
+        said = ", ".join(apart) or "prediction_type"
+        raise ValueError(f"initial: the U-Net of {initial} computes in another way than this recipe's: {said}")
+    unet.load_state_dict(other.state_dict())
     return unet, former_runs(folder_of(initial))
+
+
+def _settings(unet: Any) -> dict[str, str]:
+    """What a U-Net computes by, apart from its weights, in the words of its config.json."""
+    own = {name: value for name, value in unet.config.items() if not name.startswith("_")}
+    return {name: json.dumps(value) for name, value in own.items() if name != "sample_size"}
 
 
 def _heads(channels: int) -> int:

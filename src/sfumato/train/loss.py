@@ -62,7 +62,7 @@ class MinSnr:
             case "x0":
                 return wanted
             case "noise":
-                return wanted / snr
+                return (self.gamma / snr).clamp(max=1)
             case "v":
                 return wanted / (snr + 1)
             case "flow":

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from platformdirs import user_cache_path
 
 from sfumato.world.names import Concept
 from sfumato.world.packages import PACKAGES
-from sfumato.world.pictures import Rgba
+from sfumato.world.pictures import SIZE, Rgba
 
 __all__ = ["STYLES", "World", "WorldError", "cache_path", "open_world", "save_world", "subset"]
 
@@ -137,12 +138,16 @@ def subset(world: World, names: Iterable[str]) -> World:
 
 
 def save_world(world: World, target: Path) -> None:
-    """Write a world as a cache folder, atomically: one table and one array file a style.
+    """Write a world as a cache folder, whole or not at all: one table and one array file a style.
 
     Args:
         world: what to write.
-        target: the folder; a former one is replaced at the very end.
+        target: the folder; a former cache is replaced at the very end.
+
+    Raises:
+        WorldError: the folder holds other things than a cache, which would be lost.
     """
+    _check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
@@ -154,6 +159,13 @@ def save_world(world: World, target: Path) -> None:
         _replace(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _check_replaceable(target: Path) -> None:
+    own = {"concepts.json", *(f"{style}.npz" for style in STYLES)}
+    others = sorted({path.name for path in target.iterdir()} - own) if target.is_dir() else []
+    if others or (target.exists() and not target.is_dir()):
+        raise WorldError(f"{target} is no cache of emoji pictures ({', '.join(others) or 'a file'}); name a new folder")
 
 
 def _replace(fresh: Path, target: Path) -> None:
@@ -179,7 +191,7 @@ def open_world(cache: Path | str | None = None) -> World:
         raise WorldError(f"there are no emoji pictures in {place}; `sfumato world fetch` gets them")
     try:
         return _load(place)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise WorldError(
             f"the emoji pictures in {place} are damaged ({error}); `sfumato world fetch` renews them"
         ) from error
@@ -195,5 +207,12 @@ def _load(place: Path) -> World:
     for style in STYLES:
         with np.load(place / f"{style}.npz", allow_pickle=False) as family:
             rows[style], pictures[style] = family["rows"], family["pictures"]
+        _check_family(rows[style], pictures[style], len(concepts), style)
         pictures[style].flags.writeable = False
     return World(concepts, rows, pictures)
+
+
+def _check_family(rows: NDArray[np.int64], pictures: Rgba, concepts: int, style: str) -> None:
+    fits = rows.shape == (concepts,) and pictures.shape[1:] == (SIZE, SIZE, 4) and pictures.dtype == np.uint8
+    if not fits or rows.size and not -1 <= rows.min() <= rows.max() < len(pictures):
+        raise ValueError(f"{style}.npz holds {pictures.shape[0]} pictures that do not fit {concepts} concepts")
