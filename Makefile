@@ -6,7 +6,7 @@
 #   make docs      build the pages into site/
 #   make results   remake every table of docs/results; see its README for the single commands
 #   make study     train the models of the study of memory and make its tables: about three hours of two cores
-#   make bench     the benchmarks alone; BENCH=--full adds the networks of Stable Diffusion's size
+#   make bench     the benchmarks of speed alone, an hour and a half
 #   make clean     remove .venv and what was built
 
 VENV := .venv
@@ -15,7 +15,6 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python
 RECENT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
-BENCH ?=
 STUDY := runs/study
 TRAIN := --memory $(STUDY)/memory --max_train_steps 1000 --lr_cooldown_steps 250 --lr_warmup_steps 150 --ema_decay 0.998 \
   --mixed_precision bf16 --resume_from_checkpoint latest
@@ -42,13 +41,9 @@ results: $(VENV)/.dev $(STUDY)/openmoji bench
 	$(BIN)/sfumato evaluate --output docs/results --force --card
 	$(BIN)/python benchmarks/details.py --write
 	$(BIN)/python benchmarks/steering.py --write
-	$(BIN)/python benchmarks/edits_cost.py --write
 	$(BIN)/python benchmarks/binding.py $(if $(CC500),--cc500 $(CC500)) --write
 	$(BIN)/python benchmarks/placing.py --write
 	$(BIN)/python benchmarks/memory_modes.py --other $(STUDY)/openmoji --write
-	$(BIN)/python benchmarks/retrieval_search.py --write
-	$(BIN)/python benchmarks/memory_build.py --write
-	$(BIN)/python benchmarks/memory_build.py --encoder clip-b32 --pictures 512 --write
 
 study: $(VENV)/.dev $(STUDY)/openmoji
 	$(BIN)/sfumato memory build world:3d -o $(STUDY)/memory
@@ -74,10 +69,17 @@ $(STUDY)/openmoji: | $(VENV)/.dev
 	$(BIN)/python benchmarks/openmoji.py $@
 
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/sampling_loop.py --write $(BENCH)
-	$(BIN)/python benchmarks/defaults.py --write $(BENCH)
-	$(BIN)/python benchmarks/composition_loop.py --write $(BENCH)
-	$(BIN)/python benchmarks/cold_start.py --write
+	$(BIN)/python benchmarks/sampling_loop.py --repeats 41 --write
+	$(BIN)/python benchmarks/sampling_loop.py --full --repeats 15 --write
+	$(BIN)/python benchmarks/sampling_loop.py --full --side 32 --repeats 31 --write
+	$(BIN)/python benchmarks/defaults.py --repeats 21 --write
+	$(BIN)/python benchmarks/defaults.py --full --repeats 9 --write
+	$(BIN)/python benchmarks/composition_loop.py --repeats 61 --write
+	$(BIN)/python benchmarks/edits_cost.py --repeats 9 --write
+	$(BIN)/python benchmarks/cold_start.py --repeats 9 --write
+	$(BIN)/python benchmarks/retrieval_search.py --write
+	$(BIN)/python benchmarks/memory_build.py --repeats 9 --write
+	$(BIN)/python benchmarks/memory_build.py --encoder clip-b32 --pictures 512 --repeats 9 --write
 
 clean:
 	rm -rf $(VENV) site build dist

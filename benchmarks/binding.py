@@ -4,144 +4,53 @@ Four sets of prompts: pairs of the emoji world that training shows together, pai
 never shows either thing in its colour, and prompts of CC-500 whose things the world has. Half of each but the third are
 the other half with its colours exchanged (as ABC-6K's pairs are made).
 The judge knows real drawings only. Intervals are bootstraps over prompts, whose pictures count together; a prompt is
-drawn together with the one of exchanged colours, which names the same things.
+drawn together with the one of exchanged colours, which names the same things. Prompts that the world has drawings for
+in these colours have real pictures beside them; what is compared with those is of the same prompts.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import torch
+from binding_methods import METHODS, Method
 from measure import RESULTS
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sfumato
-from sfumato.attention.paint_with_words import Painted, PaintWithWords
-from sfumato.attention.regions import Region, Regions
-from sfumato.attention.structure import Structure
+from sfumato.checkpoints.load import folder_of
 from sfumato.core.sheet import table
 from sfumato.evaluate.binding import Bound, binding_of
 from sfumato.evaluate.coloured_pairs import ColouredPair, cc500_pairs, drawn, world_pairs
 from sfumato.evaluate.intervals import Interval, bootstrap_mean, wilson
 from sfumato.evaluate.judge import Judge
-from sfumato.evaluate.report import Report, to_markdown, write_report
+from sfumato.evaluate.report import Cell, Report, to_markdown, write_report
 from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
-from sfumato.flows.prompts import EditOfWords
-from sfumato.flows.steering import Concept
-from sfumato.guidance.attend_and_excite import Excite
-from sfumato.language.parse import named_parser
 from sfumato.machine import best_dtype, usable_threads
+from sfumato.train.locked import digest
 from sfumato.world.store import open_world
 
 _BATCH, _SHOWN = 25, 8
-REGION_SHARE = 0.6
-"""At which the embedded model still draws two things; at 0.8 each region's prompt makes a picture of its own."""
 _COLUMNS = {
     "things": "both things",
     "colours": "both colours",
     "both": "both, each in its colour",
     "exchanged": "both, in each other's colour",
 }
-_COMPARED = ("both, of the exchanged prompts", "exchanged less first")
-"""Of both things, each in its colour: over the second prompts of the pairs alone, and these less the first."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a method asks for on a batch of pairs.
-
-    Args:
-        texts: the prompts.
-        steer: of the denoiser.
-        excite: words that are excited; None: none.
-    """
-
-    texts: list[str]
-    steer: sfumato.Steering
-    excite: Excite | None = None
-
-
-Method = Callable[[Sequence[ColouredPair]], Asked]
+_BOTH = _COLUMNS["both"]
 TITLES: Mapping[str, str] = {
     "seen": "Pairs that training shows",
     "unseen": "Pairs that training never shows",
     "colours": "Pairs in colours that training never shows on these things",
     "cc500": "CC-500, as far as the emoji world has its things",
-}
-
-
-def phrases(pairs: Sequence[ColouredPair], number: int) -> tuple[str, ...]:
-    """The first or second thing of each pair, as its prompt says it."""
-    return tuple(pair.things[number].phrase for pair in pairs)
-
-
-def halves() -> tuple[Tensor, Tensor]:
-    """Masks (1, 1, 64, 64) of the left and the right half."""
-    left = torch.zeros(1, 1, 64, 64)
-    left[..., :32] = 1
-    return left, 1 - left
-
-
-def structured(variant: str, graph: bool = False) -> EditOfWords:
-    """StructureDiffusion with the phrases of the rules."""
-    parser = named_parser("rules")
-    return Structure(parser.scene_graph if graph else parser.phrases, variant)  # pyright: ignore[reportArgumentType]
-
-
-def painted(pairs: Sequence[ColouredPair]) -> EditOfWords:
-    """Each phrase in its half."""
-    return PaintWithWords(tuple(Painted(phrases(pairs, number), mask) for number, mask in enumerate(halves())))
-
-
-def bound_to_regions(pairs: Sequence[ColouredPair]) -> EditOfWords:
-    """Each phrase by itself in its half."""
-    regions = tuple(Region(phrases(pairs, number), mask) for number, mask in enumerate(halves()))
-    return Regions(regions, share=REGION_SHARE)
-
-
-def excited(pairs: Sequence[ColouredPair]) -> Excite:
-    """Both nouns."""
-    return Excite(tuple(tuple(pair.things[number].noun for pair in pairs) for number in (0, 1)))
-
-
-def by_edits(*makers: Callable[[Sequence[ColouredPair]], EditOfWords], excite: bool = False) -> Method:
-    """Joined prompts with some edits."""
-
-    def ask(pairs: Sequence[ColouredPair]) -> Asked:
-        steer = sfumato.Steering(edits=tuple(make(pairs) for make in makers))
-        return Asked([pair.text for pair in pairs], steer, excited(pairs) if excite else None)
-
-    return ask
-
-
-def composed(pairs: Sequence[ColouredPair]) -> Asked:
-    """AND of the two phrases instead of one joined prompt."""
-    return Asked(list(phrases(pairs, 0)), sfumato.Steering(concepts=(Concept(phrases(pairs, 1)),)))
-
-
-def average(_: Sequence[ColouredPair]) -> EditOfWords:
-    """Structure with averaged values."""
-    return structured("average")
-
-
-METHODS: Mapping[str, Method] = {
-    "plain": by_edits(),
-    "composable (AND)": composed,
-    "structure, phrases": by_edits(average),
-    "structure, scene graph": by_edits(lambda _: structured("average", graph=True)),
-    "structure, conjunction": by_edits(lambda _: structured("conjunction")),
-    "paint-with-words": by_edits(painted),
-    f"regions, share {REGION_SHARE:g}": by_edits(bound_to_regions),
-    "attend-and-excite": by_edits(excite=True),
-    "structure + excite": by_edits(average, excite=True),
-    "structure + paint + excite": by_edits(average, painted, excite=True),
 }
 
 
@@ -176,22 +85,19 @@ class Bench:
             sets["cc500"] = cc500_pairs(world, self.cc500)
         return sets
 
-    def made(self, method: Method, pairs: Sequence[ColouredPair]) -> Tensor:
-        """Pictures (seeds * pairs, 3, 64, 64): all pairs with the first seed, then with the next."""
-        walk, batches = sfumato.Walk(self.steps), range(0, len(pairs), _BATCH)
+    def made(self, method: Method, pairs: Sequence[ColouredPair], seeds: Sequence[int]) -> Tensor:
+        """Pictures (pairs, 3, 64, 64), one of each pair, from a seed of its own."""
         images: list[Tensor] = []
-        for seed in range(self.seeds):
-            for start in batches:
-                some = pairs[start : start + _BATCH]
-                asked = method(some)
-                walk = sfumato.Walk(self.steps, excite=asked.excite)
-                seeds = [seed] * len(some)
-                images.append(sfumato.text_to_image(self.parts, asked.texts, seeds=seeds, steer=asked.steer, walk=walk))
+        for start in range(0, len(pairs), _BATCH):
+            some = pairs[start : start + _BATCH]
+            asked, own = method(some), seeds[start : start + _BATCH]
+            walk = sfumato.Walk(self.steps, excite=asked.excite)
+            images.append(sfumato.text_to_image(self.parts, asked.texts, seeds=own, steer=asked.steer, walk=walk))
         return torch.cat(images).float().clamp(-1, 1)
 
     def measured(self, method: Method, pairs: Sequence[ColouredPair]) -> dict[str, Tensor]:
         """The findings of a method's pictures, and the first of them as "shown"."""
-        images = self.made(method, pairs)
+        images = torch.cat([self.made(method, pairs, [seed] * len(pairs)) for seed in range(self.seeds)])
         return {**self.found(images, pairs), "shown": images[:_SHOWN].clone()}
 
     def found(self, images: Tensor, pairs: Sequence[ColouredPair]) -> dict[str, Tensor]:
@@ -200,12 +106,20 @@ class Bench:
         found = [bound for part in images.chunk(seeds) for bound in binding_of(part, pairs, self.judge)]
         return {name: _by_prompt(found, name, seeds) for name in _COLUMNS}
 
+    def named(self, name: str) -> str:
+        """A file name that tells findings of these weights and settings from all others."""
+        folder = folder_of(self.model)
+        weights = digest(*sorted(path for path in folder.iterdir() if path.is_dir()))
+        facts = repr((weights, self.count, self.seeds, self.steps, best_dtype()))
+        said = re.sub("[^a-z0-9]+", "-", name)
+        return f"{said}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.safetensors"
 
-def kept(folder: Path | None, name: str, measure: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What was measured under a name, from a former run if its folder has it."""
-    if folder is None:
+
+def kept(file: Path | None, measure: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What was measured, from a former run if its file is there."""
+    if file is None:
         return measure()
-    file = folder / f"{re.sub('[^a-z0-9]+', '-', name)}.safetensors"
+    folder = file.parent
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         save_file({key: value.contiguous() for key, value in measure().items()}, file)
@@ -224,21 +138,55 @@ def exchanged_prompts(pairs: Sequence[ColouredPair]) -> list[tuple[int, int]]:
     return [(first, second) for first, second in partners if second > first]
 
 
-def _cells(
-    found: Mapping[str, Tensor], pairs: Sequence[ColouredPair], plain: Mapping[str, Tensor] | None = None
-) -> list[Interval | None]:
-    """The findings with intervals over prompts; ``_COMPARED``; and how much more often both than plain."""
-    both, same = found["both"], torch.arange(len(pairs))
-    halves: list[Interval | None] = [None, None]
-    if exchanged := exchanged_prompts(pairs):
-        one, other = torch.tensor(exchanged).unbind(1)
-        same[other] = one
-        halves = [_share(both[other], torch.arange(len(other))), bootstrap_mean(both[other] - both[one])]
-    more = None if plain is None or plain is found else bootstrap_mean(both - plain["both"], clusters=same)
-    return [*(_share(found[name], same) for name in _COLUMNS), *halves, more]
+def twins(pairs: Sequence[ColouredPair]) -> Tensor:
+    """For each prompt the number of the first with its things, (prompts,): they are drawn together."""
+    same = torch.arange(len(pairs))
+    for first, second in exchanged_prompts(pairs):
+        same[second] = first
+    return same
 
 
-def _share(values: Tensor, clusters: Tensor) -> Interval:
+def cells(
+    found: Mapping[str, Tensor],
+    pairs: Sequence[ColouredPair],
+    there: Collection[ColouredPair],
+    plain: Mapping[str, Tensor] | None = None,
+) -> dict[str, Cell]:
+    """The findings by column, with intervals over prompts.
+
+    Args:
+        found: shares of each prompt's pictures, (prompts,).
+        pairs: the prompts.
+        there: those that have a real picture: of them alone are the exchanged ones compared with their first.
+        plain: findings that all are compared with; None: nothing.
+    """
+    row: dict[str, Cell] = {title: share(found[name], twins(pairs)) for name, title in _COLUMNS.items()}
+    real = [each for each in exchanged_prompts(pairs) if {pairs[number] for number in each} <= set(there)]
+    if real:
+        first, second = torch.tensor(real).unbind(1)
+        row["exchanged prompts that can be drawn"] = share(found["both"][second], torch.arange(len(second)))
+        row["these less their first"] = _mean(found["both"][second] - found["both"][first])
+    if plain is not None:
+        row["more than plain"] = None if plain is found else _mean(found["both"] - plain["both"], twins(pairs))
+    return row
+
+
+def chosen_of(
+    found: Mapping[str, Tensor], pairs: Sequence[ColouredPair], some: Sequence[ColouredPair]
+) -> dict[str, Tensor]:
+    """The findings of some of the prompts."""
+    number = {pair: place for place, pair in enumerate(pairs)}
+    rows = torch.tensor([number[pair] for pair in some])
+    return {name: found[name][rows] for name in _COLUMNS}
+
+
+def _mean(differences: Tensor, clusters: Tensor | None = None) -> Cell:
+    """A mean of differences; where all are the same, which no resample changes, without an interval."""
+    alike = bool((differences == differences[0]).all())
+    return float(differences[0]) if alike else bootstrap_mean(differences, clusters=clusters)
+
+
+def share(values: Tensor, clusters: Tensor) -> Interval:
     """A mean of shares, (prompts,); where all are 0 or all 1, which no resample changes, Wilson's of the clusters."""
     count, first = len(clusters.unique()), float(values[0])
     if first in (0.0, 1.0) and bool((values == first).all()):
@@ -270,23 +218,38 @@ def main() -> None:
         report_set(bench, name, options)
 
 
-def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
-    """One set's table and sheet."""
+def rows_of(
+    bench: Bench, name: str, methods: Sequence[str], folder: Path | None
+) -> tuple[dict[str, dict[str, Cell]], Tensor]:
+    """A set's findings by source, and each method's first pictures."""
     pairs = bench.sets[name]
-    chosen = options.method or list(METHODS)
     real, there = drawn(open_world(), pairs)
     with torch.no_grad():
         codec = torch.cat([bench.parts.codec.decode(bench.parts.codec.encode(part)) for part in real.split(_BATCH)])
-    rows = {f"real ({len(there)} prompts)": _cells(bench.found(real, there), there)}
-    rows["real, through the codec"] = _cells(bench.found(codec.float().clamp(-1, 1), there), there)
+    drawable = f"the {len(there)} prompts that can be drawn"
+    rows = {
+        f"real ({drawable})": cells(bench.found(real, there), there, there),
+        "real, through the codec": cells(bench.found(codec.float().clamp(-1, 1), there), there, there),
+    }
     shown: list[Tensor] = []
     plain: dict[str, Tensor] = {}
-    for method in chosen:
-        found = kept(options.keep, f"{name} {method}", partial(bench.measured, METHODS[method], pairs))
+    for method in methods:
+        file = None if folder is None else folder / bench.named(f"{name} {method}")
+        found = kept(file, partial(bench.measured, METHODS[method], pairs))
         shown.append(found["shown"])
-        plain = plain or found
-        rows[method] = _cells(found, pairs, plain)
-        print(name, method, *(f"{cell.value:.3f}" for cell in rows[method] if cell), file=sys.stderr)
+        if not plain:
+            plain = found
+            rows[f"{method} ({drawable})"] = cells(chosen_of(found, pairs, there), there, there)
+        rows[method] = cells(found, pairs, there, plain)
+        print(name, method, rows[method][_BOTH], file=sys.stderr)
+    return rows, torch.cat(shown)
+
+
+def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
+    """One set's table and sheet."""
+    pairs, methods = bench.sets[name], options.method or list(METHODS)
+    rows, shown = rows_of(bench, name, methods, options.keep)
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     swapped = "half of the prompts are the others with exchanged colours"
     made_of = "all prompts are of different things or colours" if name == "colours" else swapped
     words = [word for word in sys.argv[1:] if word not in ("--write", "--keep", str(options.keep), *options.sets)]
@@ -295,14 +258,18 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
         title=TITLES[name],
         command=" ".join(["python benchmarks/binding.py", name, *words]),
         count=len(pairs),
-        columns=(*_COLUMNS.values(), *_COMPARED, f"more than {chosen[0]}"),
-        rows=rows,
+        columns=columns,
+        rows={source: [row.get(column) for column in columns] for source, row in rows.items()},
         notes=(
             f"{len(pairs)} prompts, {bench.seeds} pictures each; {made_of}.",
             "Intervals are bootstraps over prompts, those with exchanged colours drawn together; where all pictures "
-            "agree, Wilson's of as many trials.",
-            "The last three columns are of both things, each in its colour: over the prompts that are another with its "
-            "colours exchanged; these less those others, pair by pair; and all, with the same seeds, less plain.",
+            "agree, Wilson's of as many trials. All prompts start from the same noises, one a picture, which the "
+            "intervals take as given.",
+            "Real pictures are of the prompts that the world has drawings for in these colours; one row of plain "
+            "pictures is of the same prompts, to be compared with them.",
+            "The last columns are of both things, each in its colour: over the prompts that can be drawn and are "
+            "another, which can be drawn too, with its colours exchanged; these less those others, pair by pair; and "
+            "over all prompts, with the same seeds, less plain.",
             "A thing is seen if it is among the judge's five likeliest of 991 concepts in its half; the halves may be "
             "left and right or upper and lower, in either order.",
             "Paint and regions: the first phrase left, the second right. Excited: the nouns. Phrases by the rules.",
@@ -311,7 +278,7 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
     )
     print(to_markdown(report))
     if options.write:
-        sheet = table(torch.cat(shown), [pair.text for pair in pairs[:_SHOWN]], chosen)
+        sheet = table(shown, [pair.text for pair in pairs[:_SHOWN]], methods)
         print(*write_report(report, RESULTS, f"binding_{name}"), file=sys.stderr)
         sheet.save(RESULTS / f"binding_{name}.png")
 

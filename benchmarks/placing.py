@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 import torch
-from binding import Asked, Bench, halves, phrases
+from binding import Bench, share, twins
+from binding_methods import Asked, halves, phrases
 from measure import RESULTS
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from sfumato.attention.paint_with_words import Painted, PaintWithWords
 from sfumato.attention.regions import Region, Regions
 from sfumato.evaluate.colour import foreground, shown_colours
 from sfumato.evaluate.coloured_pairs import ColouredPair
-from sfumato.evaluate.intervals import Interval, wilson
+from sfumato.evaluate.intervals import Interval
 from sfumato.evaluate.lessons import crop
 from sfumato.evaluate.report import Report, to_markdown, write_report
 from sfumato.flows.prompts import EditOfWords
@@ -59,12 +60,13 @@ WAYS: dict[str, Way] = {
 }
 
 
-def in_places(images: Tensor, pairs: Sequence[ColouredPair], order: Order) -> list[bool]:
-    """Whether the left and right halves show the colours of the things asked for there."""
+def in_places(images: Tensor, pairs: Sequence[ColouredPair], order: Order) -> Tensor:
+    """For each picture (N, 3, 64, 64) 1 if its halves show the colours of the things asked for there, else 0; (N,)."""
     grounds = foreground(images)[:, None]
     left, right = (shown_colours(crop(images, place), crop(grounds, place)[:, 0]) for place in ("left", "right"))
     wanted = [tuple(pair.things[which].colour for which in order) for pair in pairs]
-    return [each == colours for each, colours in zip(zip(left, right, strict=True), wanted, strict=True)]
+    shown = zip(left, right, strict=True)
+    return torch.tensor([each == colours for each, colours in zip(shown, wanted, strict=True)]).double()
 
 
 def main() -> None:
@@ -86,7 +88,7 @@ def main() -> None:
             def ask(some: Sequence[ColouredPair], order: Order = order, way: Way = way) -> Asked:
                 return Asked([pair.text for pair in some], sfumato.Steering(edits=way(some, order)))
 
-            rows[name].append(wilson(sum(in_places(bench.made(ask, pairs), pairs, order)), len(pairs)))
+            rows[name].append(share(in_places(bench.made(ask, pairs, range(len(pairs))), pairs, order), twins(pairs)))
         print(name, *(f"{cell.value:.3f}" for cell in rows[name]), file=sys.stderr)
     report = Report(
         title="Colours in the places that were asked for",
@@ -94,7 +96,12 @@ def main() -> None:
         count=len(pairs),
         columns=("first thing left, second right", "first thing right, second left"),
         rows=rows,
-        notes=("Share of the pictures whose left and right halves show the colours of the things asked for there.",),
+        notes=(
+            "Share of the pictures whose left and right halves show the colours of the things asked for there; one "
+            "picture of each prompt, from a noise of its own.",
+            "Half of the prompts are the others with exchanged colours; intervals are bootstraps over prompts, these "
+            "drawn together.",
+        ),
         settings={"model": bench.parts.name, "steps": bench.steps, "guidance": 4, "dtype": best_dtype()},
     )
     print(to_markdown(report))

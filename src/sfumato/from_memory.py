@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sfumato.fields import Rule, number, one_of, or_none, rows, shown, text, whole
+from sfumato.fields import Rule, either, number, one_of, or_none, rows, text, whole
 from sfumato.given import GIVEN, HEXADECIMAL, Given
 
 __all__ = ["MODES", "NULLS", "FromMemory"]
@@ -47,10 +47,8 @@ class FromMemory:
     found: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        for name, (fits, wanted) in _RULES.items():
-            value = getattr(self, name)
-            if not fits(value):
-                raise ValueError(f"{name} of the memory must be {wanted}, got {shown(value)}")
+        for name, rule in _RULES.items():
+            rule.check(f"{name} of the memory", getattr(self, name))
 
 
 _RULES: Mapping[str, Rule] = {
@@ -60,7 +58,7 @@ _RULES: Mapping[str, Rule] = {
     "pool": whole(0, 1_000_000),
     "query": or_none(GIVEN),
     "share": or_none(number(1e-9, 1)),
-    "weighted": (lambda value: type(value) is bool, "true or false"),
+    "weighted": either(),
     "null": one_of(*NULLS),
     "found": rows("an entry's id and source", HEXADECIMAL, text(4096), longest=64),
 }

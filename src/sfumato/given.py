@@ -27,7 +27,7 @@ class Given:
 
 
 def _is_given(value: Any) -> bool:
-    return isinstance(value, Given) and NAME[0](value.name) and HEXADECIMAL[0](value.digest)
+    return isinstance(value, Given) and NAME.fits(value.name) and HEXADECIMAL.fits(value.digest)
 
 
 def _is_place(value: Any) -> bool:
@@ -35,9 +35,9 @@ def _is_place(value: Any) -> bool:
 
 
 NAME = text(200)
-HEXADECIMAL: Rule = (
+HEXADECIMAL = Rule(
     lambda v: isinstance(v, str) and len(v) <= 64 and set(v) <= set("0123456789abcdef"),
     "hexadecimal",
 )
-GIVEN: Rule = (_is_given, "a file's name and digest")
-PLACE: Rule = (_is_place, "a file, or a box")
+GIVEN = Rule(_is_given, "a file's name and digest")
+PLACE = Rule(_is_place, "a file, or a box")

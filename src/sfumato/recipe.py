@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sfumato.fields import Rule, column_of, fits_all, number, one_of, or_none, rows, shown, text, whole
+from sfumato.fields import Rule, column_of, either, fits_all, number, one_of, or_none, rows, text, whole
 from sfumato.from_memory import FromMemory
 from sfumato.given import GIVEN, HEXADECIMAL, NAME, PLACE, Box, Given
 
@@ -144,10 +144,8 @@ class Recipe:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, (fits, wanted) in _RULES.items():
-            value = getattr(self, name)
-            if not fits(value):
-                raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
+        for name, rule in _RULES.items():
+            rule.check(name, getattr(self, name))
 
     @property
     def shows(self) -> str:
@@ -211,7 +209,7 @@ _RULES: Mapping[str, Rule] = {
     "steps": whole(1, 65_536),
     "scheduler": text(80),
     "guidance": _SCALE,
-    "guidance_interval": (_is_interval, "two numbers with 0 <= low < high <= 1"),
+    "guidance_interval": Rule(_is_interval, "two numbers with 0 <= low < high <= 1"),
     "rescale": _SHARE,
     "width": or_none(_SIDE),
     "height": or_none(_SIDE),
@@ -223,7 +221,7 @@ _RULES: Mapping[str, Rule] = {
     "concepts": rows("a prompt and its weight", _PROMPT, number(-1000, 1000)),
     "pag": _SCALE,
     "apg": or_none(_SHARE),
-    "threshold": (_is_threshold, '"static" or "dynamic:QUANTILE" with a quantile in (0, 1]'),
+    "threshold": Rule(_is_threshold, '"static" or "dynamic:QUANTILE" with a quantile in (0, 1]'),
     "classifier": rows("a head, a word and a scale", NAME, NAME, _SCALE),
     "clip_guidance": _SCALE,
     "clip_form": one_of("noised", "estimate"),
@@ -236,7 +234,7 @@ _RULES: Mapping[str, Rule] = {
     "regions": rows("a prompt and a file or a box", _PROMPT, PLACE),
     "region_share": _SHARE,
     "excite": _PHRASES,
-    "recall": (lambda value: value is None or isinstance(value, FromMemory), "what is taken from a memory, or nothing"),
+    "recall": or_none(Rule(lambda value: isinstance(value, FromMemory), "what is taken from a memory")),
     "like": or_none(GIVEN),
     "like_scale": whole(1, 4096),
     "like_until": _SHARE,
@@ -245,8 +243,8 @@ _RULES: Mapping[str, Rule] = {
     "mask": or_none(GIVEN),
     "strength": _SHARE,
     "repaint": whole(1, 1000),
-    "paste": (lambda value: type(value) is bool, "true or false"),
-    "border": (lambda value: fits_all(value, (whole(0, 4096),) * 4), "four whole numbers from 0 to 4096"),
+    "paste": either(),
+    "border": Rule(lambda value: fits_all(value, (whole(0, 4096),) * 4), "four whole numbers from 0 to 4096"),
     "to_prompt": _PROMPT,
     "to_seed": _SEED,
     "to_picture": or_none(GIVEN),

@@ -115,7 +115,7 @@ def restore(optimizers: Sequence[torch.optim.Optimizer], held: Mapping[str, Tens
 
     Args:
         optimizers: whose state is replaced.
-        held: as :func:`moments` gave it.
+        held: as :func:`moments` gave it: tensors of the weights' shapes (...), and numbers ().
     """
     for number, optimizer in enumerate(optimizers):
         state: dict[int, dict[str, Tensor]] = {}
