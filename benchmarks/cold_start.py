@@ -49,7 +49,7 @@ def main() -> None:
         },
         notes=(
             f'imports only: python -c "{IMPORT}"',
-            "Whole processes, interleaved; the interval of the ratio is a bootstrap over pairs.",
+            "Whole processes, interleaved; the interval of the ratio is the sign test's, over pairs.",
         ),
         settings={"machine": machine(), "threads of torch": torch.get_num_threads(), "model": Path(options.model).name},
     )

@@ -89,7 +89,7 @@ def main() -> None:
         rows={"seconds a run (median)": compared(*interleaved(ours, theirs, options.repeats))},
         notes=(
             "Random weights, text states given, latents out: DDIM, weights 4, 3 and -2, four rows a forward pass.",
-            "Runs are interleaved; the interval of the ratio is a bootstrap over pairs.",
+            "Runs are interleaved; the interval of the ratio is the sign test's, over pairs.",
             f"Largest difference of the latents: {apart:.2g}.",
         ),
         settings={"machine": machine(), "threads": torch.get_num_threads(), "dtype": "float32", "steps": steps},

@@ -45,7 +45,7 @@ def main() -> None:
         rows={"seconds a run (median)": compared(*interleaved(ours, theirs, options.repeats))},
         notes=(
             "Random weights, text states given, pictures out: DDIM, guidance 7.5, both branches in one forward pass.",
-            "Runs are interleaved; the interval of the ratio is a bootstrap over pairs.",
+            "Runs are interleaved; the interval of the ratio is the sign test's, over pairs.",
         ),
         settings={
             "machine": machine(),

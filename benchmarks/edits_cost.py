@@ -128,7 +128,7 @@ def main() -> None:
         rows=rows,
         notes=(
             "Random weights, text states given, latents out: DDIM, guidance 7.5, both branches in one forward pass.",
-            "Runs are interleaved; the interval of the ratio is a bootstrap over pairs. Memory: one process each.",
+            "Runs are interleaved; the interval of the ratio is the sign test's, over pairs. Memory: one process each.",
         ),
         settings={
             "machine": machine(),

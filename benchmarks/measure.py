@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sfumato.evaluate.intervals import Interval, bootstrap
+from sfumato.evaluate.intervals import Interval, median_interval
 from sfumato.evaluate.report import Report, to_markdown, write_report
 
 __all__ = ["compared", "finish", "flags", "interleaved", "machine", "peak_of_child", "peak_of_this"]
@@ -55,22 +55,18 @@ def interleaved(ours: Callable[[], object], theirs: Callable[[], object], repeat
 
 
 def compared(ours: Tensor, theirs: Tensor) -> list[Interval | float]:
-    """Our median, theirs, and the median of the ratios of pairs, with a bootstrap interval over 6 pairs or more.
+    """Our median, theirs, and the median of the ratios of pairs, with its interval (``median_interval``).
 
     Two runs of a pair follow one another, so their ratio is free of what drifts between pairs. Below 6 pairs even the
-    range of all ratios holds the median with less than 95 %, 1 - 2 / 2^N, so there is no such interval.
+    range of all ratios holds the median with less than 95 %, so there is no such interval.
 
     Args:
         ours: (N,) seconds.
         theirs: (N,) seconds.
     """
-
-    def ratio(chosen: Tensor) -> float:
-        return statistics.median((ours[chosen] / theirs[chosen]).tolist())
-
+    ratios = (ours / theirs).tolist()
     medians = [statistics.median(values.tolist()) for values in (ours, theirs)]
-    found = bootstrap(ratio, len(ours))
-    return [*medians, found if len(ours) >= 6 else found.value]
+    return [*medians, median_interval(ratios) or statistics.median(ratios)]
 
 
 def peak_of_this() -> float:

@@ -148,7 +148,7 @@ def main() -> None:
         },
         notes=(
             "The same JPEG files and encoder; ours also checks and hashes files, draws thumbnails, syncs, and indexes.",
-            "Runs are interleaved; the interval of the ratio of seconds is a bootstrap over pairs.",
+            "Runs are interleaved; the interval of the ratio of seconds is the sign test's, over pairs.",
             f"Least cosine between both embeddings of a picture: {alike:.4f}.",
         ),
         settings={

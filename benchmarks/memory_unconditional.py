@@ -1,15 +1,18 @@
 """Pictures that nobody described: how the share m of the memory that is started from trades quality for variety.
 
 Each row is a proposal (p_D or uniform, over the top m of the memory) and a model. Pictures are compared with real
-scenes that training never saw, by the judge's features; a small m should give a higher precision and a lower recall.
-Models without a memory (``sfumato train retrieval --neighbours 0``) are drawn from a context of zeros.
+scenes of a stream that training does not draw from, by the judge's features; a small m should give a higher precision
+and a lower recall. The row of real scenes has no picture that is among those that it is compared with. Models
+without a memory (``sfumato train retrieval --neighbours 0``) are drawn from a context of zeros.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +27,10 @@ from sfumato.checkpoints.load import folder_of
 from sfumato.checkpoints.neighbours import load_training_vectors
 from sfumato.core.noise import Noise
 from sfumato.core.sheet import table
-from sfumato.evaluate.frechet import frechet_distance, moments
-from sfumato.evaluate.intervals import Interval, bootstrap, wilson
+from sfumato.evaluate.intervals import Interval
 from sfumato.evaluate.judge import Judge
 from sfumato.evaluate.lessons import to_images
-from sfumato.evaluate.precision_recall import precision_recall
+from sfumato.evaluate.reference import distances, other_scenes
 from sfumato.evaluate.report import Report, to_markdown, write_report
 from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
 from sfumato.flows.prompts import Neighbours
@@ -39,7 +41,7 @@ from sfumato.retrieval.corpus import open_corpus
 from sfumato.retrieval.embed import Maker
 from sfumato.retrieval.memory import Memory
 from sfumato.retrieval.patches import Whole
-from sfumato.world.scene import SceneConfig, draw
+from sfumato.world.scene import Scene, SceneConfig, draw
 from sfumato.world.store import STYLES, open_world
 
 _BATCH, _SHOWN, _REFERENCE = 25, 12, 2000
@@ -62,13 +64,21 @@ class Bench:
     def judge(self) -> Judge:
         return judge_of_world(open_world(), JudgeConfig(), lambda text: print(text, file=sys.stderr))
 
-    def real(self, count: int, seed: int) -> Tensor:
-        """Coordinates (count, R) of real scenes of one thing, of the styles that models were trained on."""
+    def scenes(self, count: int, seed: int, shown: Sequence[Scene] = ()) -> list[Scene]:
+        """Real scenes of one thing, in the styles that models were trained on, whose pictures are all different.
+
+        They are of the validation split, which never shows what training holds out. Training draws other scenes; a
+        picture may all the same occur there by chance.
+
+        Args:
+            count: how many.
+            seed: of the stream that they are drawn from.
+            shown: scenes whose pictures are not to be among them.
+        """
         kinds = SceneConfig(singles=0.6, recoloured=0.4, pairs=0, counts=0, jitter=0.25, coloured_background=0.1)
         config = SceneConfig(**{**vars(kinds), "split": "validation", "styles": self.styles})
         world = open_world()
-        scenes = [draw(world, seed, index, config) for index in range(count)]
-        return self.placed(to_images(scenes))
+        return other_scenes((draw(world, seed, index, config) for index in itertools.count()), count, shown)
 
     def placed(self, images: Tensor) -> Tensor:
         """Pictures where distances are measured."""
@@ -93,15 +103,10 @@ class Bench:
         return torch.cat(images).float().clamp(-1, 1)
 
 
-def compared(found: Tensor, reference: Tensor) -> list[Interval | None]:
-    """Distance, precision and recall of coordinates (N, R) against real ones (M, R)."""
-    real, balls = moments(reference), precision_recall(reference, found)
-    distance = bootstrap(lambda rows: frechet_distance(real, found[rows]), len(found), resamples=200, recentre=True)
-    return [
-        distance,
-        wilson(round(balls.precision * len(found)), len(found)),
-        wilson(round(balls.recall * len(reference)), len(reference)),
-    ]
+def compared(found: Tensor, reference: Tensor) -> list[Interval | float]:
+    """The columns of the table for coordinates (N, R) against real ones (M, R)."""
+    measured = distances(found, reference)
+    return [measured[name] for name in _COLUMNS]
 
 
 def memory_for(model: str, style: str, folder: Path) -> Memory:
@@ -114,15 +119,15 @@ def memory_for(model: str, style: str, folder: Path) -> Memory:
 
 def rows_of(
     bench: Bench, options: argparse.Namespace, reference: Tensor
-) -> tuple[dict[str, list[Interval | None]], Tensor]:
+) -> tuple[dict[str, list[Interval | float]], Tensor]:
     """The cells of every model and proposal, and their first pictures."""
-    rows: dict[str, list[Interval | None]] = {}
+    rows: dict[str, list[Interval | float]] = {}
     shown: list[Tensor] = []
 
     def add(name: str, images: Tensor) -> None:
         rows[name] = compared(bench.placed(images), reference)
         shown.append(images[:_SHOWN])
-        print(name, *(f"{cell.value:.3f}" for cell in rows[name] if cell), file=sys.stderr)
+        print(name, *(f"{cell.value:.3f}" for cell in rows[name] if isinstance(cell, Interval)), file=sys.stderr)
 
     with tempfile.TemporaryDirectory() as folder:
         for model in options.model:
@@ -150,8 +155,10 @@ def main() -> None:
     torch.set_num_threads(usable_threads())
     styles = tuple(style for style in STYLES if style != options.memory)
     bench = Bench(options.count, options.steps, options.neighbours, options.guidance, styles)
-    reference = bench.real(_REFERENCE, seed=1)
-    rows = {"real scenes": compared(bench.real(options.count, seed=2), reference)}
+    real = bench.scenes(_REFERENCE, seed=1)
+    others = bench.scenes(options.count, seed=2, shown=real)
+    reference = bench.placed(to_images(real))
+    rows = {"real scenes": compared(bench.placed(to_images(others)), reference)}
     found, shown = rows_of(bench, options, reference)
     words = [word for word in sys.argv[1:] if word != "--write"]
     report = Report(

@@ -162,7 +162,7 @@ def _report(options: argparse.Namespace, rows: dict[str, list[Cell]], threads: i
         rows=rows,
         notes=(
             "Both search the same mapped index file for the same queries, medians; raw faiss is given unit vectors.",
-            "Runs are interleaved; the interval of the ratio is a bootstrap over pairs.",
+            "Runs are interleaved; the interval of the ratio is the sign test's, over pairs.",
             f"Vectors lie around {CLUSTERS} centres, spread in {DIRECTIONS} directions; queries are new ones of them.",
             "Recall is measured on rows left out of the training, against all others; its interval is Wilson's.",
             "Entries have no captions and no thumbnails.",

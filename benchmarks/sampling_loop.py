@@ -46,7 +46,7 @@ def main() -> None:
         rows={"seconds a run (median)": seconds, "peak memory, MiB": [*peaks, peaks[0] / peaks[1]]},
         notes=(
             "Random weights, text states given, latents out: DDIM, guidance 7.5, both branches in one forward pass.",
-            "Runs are interleaved; the interval of the ratio is a bootstrap over pairs. Memory: one process each.",
+            "Runs are interleaved; the interval of the ratio is the sign test's, over pairs. Memory: one process each.",
             f"Largest difference of the latents: {apart:.2g}.",
         ),
         settings={

@@ -8,6 +8,7 @@ guide or its picture encoder.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -364,6 +365,12 @@ TABLES: Mapping[str, Callable[[Bench], Found]] = {
 }
 
 
+def command_of(name: str, options: argparse.Namespace) -> str:
+    """The command that makes one of the tables again."""
+    model = "" if options.model == "emoji" else f" --model {shlex.quote(options.model)}"
+    return f"python benchmarks/steering.py --only {name} --count {options.count} --steps {options.steps}{model}"
+
+
 def main() -> None:
     """Measure, print, and write tables and sheets."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -380,7 +387,7 @@ def main() -> None:
         title, rows, columns, words = TABLES[name](bench)
         report = Report(
             title=title,
-            command=f"python benchmarks/steering.py --only {name} --count {options.count} --steps {options.steps}",
+            command=command_of(name, options),
             count=len(words),
             columns=tuple(columns),
             rows=rows,

@@ -213,6 +213,8 @@ def test_wrong_a1111_text(text: str, reason: str) -> None:
         (changed(excite=[1]), "excite must be"),
         (changed(reweight=[["car", "2"]]), "reweight must be"),
         (changed(cross=2), "cross must be"),
+        (changed(task="redraw"), "is of redraw and names no picture"),
+        (changed(task="inpaint", picture={"name": "x", "digest": "0"}), "is of inpaint and names no mask"),
     ],
 )
 def test_hostile_json_is_refused_in_a_sentence(text: str, reason: str) -> None:

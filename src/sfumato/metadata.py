@@ -37,6 +37,8 @@ JSON_CHUNK = "sfumato"
 
 _Record = TypeVar("_Record")
 _FORMAT = 1
+_FILES = {"redraw": ("picture",), "inpaint": ("picture", "mask"), "outpaint": ("picture",)}
+"""The files without which a task cannot be followed."""
 _DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 _LONGEST = MAX_TEXT
 
@@ -113,7 +115,11 @@ def from_json(text: str) -> Recipe:
         if wrong:
             listed = ", ".join(shown(name) for name in sorted(wrong)[:5])
             raise MetadataError(f"{problem} field in its recipe: {listed}")
-    return _checked(Recipe, {name: _frozen(value) for name, value in values.items()})
+    recipe: Recipe = _checked(Recipe, {name: _frozen(value) for name, value in values.items()})
+    wanted = [name for name in _FILES.get(recipe.task, ()) if getattr(recipe, name) is None]
+    if wanted:
+        raise MetadataError(f"its recipe is of {recipe.task} and names no {wanted[0]}")
+    return recipe
 
 
 def to_a1111(recipe: Recipe) -> str:

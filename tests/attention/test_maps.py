@@ -35,7 +35,7 @@ class Append(AttentionEdit):
 def test_recording_changes_nothing() -> None:
     model, x, text = tiny_model(), start(), branch(1)
     recorded = Branch(text.condition, (MapRecorder(),))
-    torch.testing.assert_close(model(x, LEVEL, [recorded])[0], model(x, LEVEL, [text])[0], rtol=0, atol=1e-12)
+    assert torch.equal(model(x, LEVEL, [recorded])[0], model(x, LEVEL, [text])[0])
 
 
 def test_maps_are_a_distribution_over_tokens_at_each_pixel() -> None:
@@ -208,6 +208,16 @@ def test_attention_to_phrases_in_any_batch_and_through_edits(encoder: TextEncode
     plain = attention_to(model, Branch(text.condition), text, ("cat",))(start(), LEVEL)
     sharp = attention_to(model, Branch(text.condition, (Sharpen(),)), text, ("cat",))(start(), LEVEL)
     assert (plain - sharp).abs().max() > 1e-3
+
+
+def test_those_that_only_look_do_not_see_the_passes_of_attention_to_phrases(encoder: TextEncoder) -> None:
+    text, model, recorder = encoder(PROMPTS), tiny_model(), MapRecorder()
+    watched = attention_to(model, Branch(text.condition, (Sharpen(), recorder)), text, ("cat",))(start(), LEVEL)
+    torch.testing.assert_close(
+        watched, attention_to(model, Branch(text.condition, (Sharpen(),)), text, ("cat",))(start(), LEVEL)
+    )
+    with pytest.raises(ValueError, match="no attention map has been recorded"):
+        recorder.finest()
 
 
 def test_attention_to_nothing_is_refused(encoder: TextEncoder) -> None:

@@ -53,6 +53,30 @@ def test_redraw_is_the_flow_on_the_middle_of_the_picture(edit: Typed, photo: Pat
     assert recipe.picture is not None and recipe.picture.name == "photo.png"
 
 
+def test_what_is_transparent_in_a_mask_is_kept(edit: Typed, photo: Path, mask: Path, tmp_path: Path) -> None:
+    layer = Image.new("RGBA", (48, 32))
+    layer.paste("white", (24, 0, 48, 32))
+    layer.save(tmp_path / "layer.png")
+    for name in ("mask", "layer"):
+        assert edit("inpaint", photo, tmp_path / f"{name}.png", "a red hat", "--seed", 5, "--paste").code == 0
+    one, other = (pixels(path) for path in sorted((tmp_path / "out").glob("*.png")))
+    assert torch.equal(one, other)
+
+
+def test_what_a_picture_is_made_from_never_gives_way(edit: Typed, photo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    source = photo.rename(folder / "a-hat-0000.png")
+    before = source.read_bytes()
+    assert edit("redraw", source, "a hat", "--force").code == 0
+    assert source.read_bytes() == before
+    assert [path.name for path in sorted(folder.glob("*.png"))] == ["a-hat-0000.png", "a-hat-0001.png"]
+    told = edit("invert", source, "a hat", "-o", source, "--force")
+    assert told.code == 2 and "is the picture itself" in told.err
+    told = edit("invert", source, " ", "-o", tmp_path / "start.safetensors")
+    assert told.code == 2 and "the prompt is empty" in told.err
+
+
 def test_inpaint_is_the_flow(edit: Typed, photo: Path, mask: Path, sd1: Path, tmp_path: Path) -> None:
     told = edit("inpaint", photo, mask, "a red hat", "--seed", 5, "--repaint", 2, "--paste")
     assert told.code == 0

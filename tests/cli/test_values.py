@@ -16,6 +16,7 @@ from sfumato.cli.values import (
     number,
     numbers,
     painted,
+    path,
     region,
     reweighted,
     size,
@@ -97,6 +98,13 @@ def test_wrong_words_get_a_sentence(convert: Callable[[str], Any], words: list[s
 def test_what_may_be_a_time_or_a_weight_is_asked_about(word: str) -> None:
     with pytest.raises(ArgumentTypeError, match=f"write '{word.strip()}:1' if all of it is the prompt, .*\\.0' if"):
         weighted_prompt(1)(word)
+
+
+def test_a_home_folder_is_one_wherever_the_shell_left_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/of/someone")
+    monkeypatch.setenv("USERPROFILE", "/home/of/someone")
+    assert path("~/pictures") == Path("/home/of/someone/pictures")
+    assert path("pictures") == Path("pictures")
 
 
 def test_a_file_must_be_there() -> None:

@@ -251,7 +251,7 @@ def test_a_prompt_without_words_has_a_sheet_of_the_picture_alone(generate: Typed
         (("--structure", "--parser", "spacey"), 2, "--parser: no value 'spacey'; did you mean 'spacy'"),
         (("--structure", "conjunction", "--region", "a dog=0,0,8,8"), 2, "conjunction and --region each add texts"),
         (
-            ("--excite", "hat", "--scheduler", "HeunDiscreteScheduler"),
+            ("--excite", "hat", "--scheduler", "PNDMScheduler"),
             1,
             "on from an x of its own, which words to",
         ),

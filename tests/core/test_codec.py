@@ -70,6 +70,11 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     codec = LatentCodec(tiny_vae())
     with pytest.raises(ValueError, match="multiples of 2, got 16 x 15"):
         codec.encode(_images()[..., :15])
+    for size in ((0, 16), (16, 1), (-2, 16), (0, 0)):
+        with pytest.raises(ValueError, match=f"must be at least 2, got {size[0]} x {size[1]}"):
+            codec.shape(*size)
+    with pytest.raises(ValueError, match="must be at least 1, got 0 x 4"):
+        PixelCodec().shape(0, 4)
     with pytest.raises(ValueError, match=r"\(B, 4, h, w\)"):
         codec.decode(torch.zeros(2, 3, 8, 8))
     for wrong in (torch.zeros(2, 1, 8, 8), torch.zeros(3, 8, 8)):

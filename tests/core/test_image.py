@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sfumato.core import image
 from sfumato.core.image import (
     PictureError,
     check_images,
@@ -111,6 +112,11 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded() -> None:
     assert open_picture(file.getvalue()).size == _halves().size
     with pytest.raises(PictureError, match="more than 100 scans"):
         open_picture(file.getvalue() + b"\xff\xda" * 101)
+    two = io.BytesIO()
+    _halves().save(two, "MPO", save_all=True, append_images=[_halves()])
+    assert open_picture(two.getvalue()).size == _halves().size
+    with pytest.raises(PictureError, match="more than 100 scans"):
+        open_picture(two.getvalue() + b"\xff\xda" * 101)
 
 
 def test_threads_read_side_by_side_and_leave_warnings_as_they_were() -> None:
@@ -231,3 +237,29 @@ def test_cover_cuts_the_middle_without_distortion(size: tuple[int, int]) -> None
     assert cut.shape == (1, 3, *size)
     torch.testing.assert_close(cut.mean(), torch.tensor(0.0), rtol=0, atol=0.1)  # half a pixel off
     assert torch.equal(cover(images, 12, 20), images)
+    assert torch.equal(cover(images, 12, 10), images[..., 5:15])
+    assert torch.equal(cover(images, 6, 10), resize(images, 6, 10))
+
+
+@pytest.mark.parametrize("old", [(12, 20), (97, 64), (300, 301), (7, 200), (200, 7), (1, 9)])
+@pytest.mark.parametrize("new", [(32, 32), (5, 40), (64, 48), (13, 3)])
+def test_cover_is_the_middle_of_all_of_it_resized(old: tuple[int, int], new: tuple[int, int]) -> None:
+    images = (torch.rand(2, 3, *old) * 2 - 1).requires_grad_()
+    scale = max(new[0] / old[0], new[1] / old[1])
+    whole = resize(images, *(max(to, round(side * scale)) for to, side in zip(new, old, strict=True)))
+    top, left = ((large - to) // 2 for large, to in zip(whole.shape[-2:], new, strict=True))
+    middle, found = whole[..., top : top + new[0], left : left + new[1]], cover(images, *new)
+    torch.testing.assert_close(found, middle, rtol=0, atol=3e-5)
+    wanted, *_ = torch.autograd.grad(middle.square().sum(), images)
+    torch.testing.assert_close(torch.autograd.grad(found.square().sum(), images)[0], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_cover_of_a_picture_like_a_thread_resizes_what_is_kept_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    resized: list[tuple[int, ...]] = []
+    monkeypatch.setattr(image, "resize", lambda images, *size: resized.append(size) or resize(images, *size))
+    for thread in (torch.zeros(1, 3, 1, 8000), torch.zeros(1, 3, 8000, 1)):
+        assert cover(thread, 512, 512).shape == (1, 3, 512, 512)
+    assert all(high * wide < 5000 for high, wide in resized) and len(resized) == 2
+    for size in ((0, 4), (4, 0)):
+        with pytest.raises(ValueError, match="cannot resize"):
+            cover(torch.zeros(1, 3, 8, 8), *size)

@@ -88,6 +88,18 @@ def test_samples_have_the_mean_and_spread_of_the_data(step: Step, schedule: Sche
     assert found.std().item() == pytest.approx(0.3, abs=0.02)
 
 
+@pytest.mark.parametrize("steps", [10, 20])
+@pytest.mark.parametrize("least", [2.0**-12, 4.9e-5, 0.0])
+def test_heun_begins_at_nearly_all_noise(least: float, steps: int) -> None:
+    """A cosine table, and one of zero terminal SNR, begin where sigma is thousands of times alpha."""
+    angles = torch.linspace(0, math.pi / 2, 1001, dtype=torch.float64)[1:]
+    path = trailing(DiscreteSchedule(angles.cos().clamp(min=least).square()), steps)
+    noise = Noise(range(16))
+    ends = [sample(Gaussian(), noise((16, 200)).double(), path, step, noise=noise) for step in (Heun(), Ddim())]
+    assert ends[0].std().item() == pytest.approx(0.3, abs=0.4 / steps)
+    assert abs(ends[0].std().item() - 0.3) < abs(ends[1].std().item() - 0.3)
+
+
 @pytest.mark.parametrize("step", [Ddim(), Heun(), Dpmpp2M()], ids=repr)
 def test_a_single_point_is_reached_in_one_step(step: Step) -> None:
     found = sample(Gaussian(std=0.0), _start(), trailing(scaled_linear(), 1), step, noise=Noise(range(3)))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from sfumato.evaluate import train_judge as train_judge_module
 from sfumato.evaluate.judge import Judge, load_judge, save_judge
-from sfumato.evaluate.train_judge import JudgeConfig, judge_folder, train_judge
+from sfumato.evaluate.train_judge import JudgeConfig, judge_folder, judge_of_world, train_judge
 from sfumato.evaluate.world_score import judge_pictures, real_pictures, score, shares
 from sfumato.world.splits import evaluation_prompts
 from sfumato.world.store import World
@@ -32,6 +34,32 @@ def test_it_is_the_same_from_the_same_seed_and_after_a_round_trip(world: World, 
     assert loaded.accuracy == judge.accuracy and loaded.concepts == judge.concepts
     assert loaded.settings == judge.settings
     assert sorted(path.name for path in tmp_path.iterdir()) == ["judge"]
+
+
+def test_of_two_that_are_fitted_at_a_time_the_first_stays(judge: Judge, tmp_path: Path) -> None:
+    folder = tmp_path / "judge"
+    save_judge(judge, folder)
+    save_judge(replace(judge, settings={"seed": 7}), folder)
+    assert load_judge(folder, pixels).settings == judge.settings
+    assert [path.name for path in tmp_path.iterdir()] == ["judge"]
+    (folder / "judge.json").write_text("{}")
+    with pytest.raises(OSError):
+        save_judge(judge, folder)
+
+
+def test_a_judge_that_another_process_finishes_first_is_used(
+    world: World, judge: Judge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(train_judge_module, "imagenet_features", lambda size: pixels)
+    config = JudgeConfig(rounds=6, components=16)
+
+    def fitted(*_: object) -> Judge:
+        save_judge(replace(judge, settings={"by": "another"}), judge_folder(world, config))
+        return judge
+
+    monkeypatch.setattr(train_judge_module, "train_judge", fitted)
+    assert judge_of_world(world, config).settings == {"by": "another"}
 
 
 def test_the_folder_depends_on_data_and_settings(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sfumato.evaluate.precision_recall import density_coverage, neighbour_radii, precision_recall
+from sfumato.evaluate.intervals import wilson
+from sfumato.evaluate.precision_recall import density_coverage, neighbour_radii, precision_recall, recall_interval
 
 
 def cloud(count: int, seed: int, centre: float = 0.0) -> torch.Tensor:
@@ -58,8 +59,37 @@ def test_blur_lowers_precision_and_a_dropped_mode_lowers_recall() -> None:
     assert precision_recall(real, good[:150]).recall < precision_recall(real, good).recall - 0.2
 
 
+def test_the_interval_of_recall_holds_what_fresh_sets_give() -> None:
+    generator = torch.Generator().manual_seed(1)
+
+    def fresh() -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.randn(200, 2, generator=generator), 0.6 * torch.randn(60, 2, generator=generator)
+
+    expected = sum(precision_recall(*fresh()).recall for _ in range(400)) / 400
+    found = [recall_interval(*fresh(), halves=40, seed=seed) for seed in range(200)]
+    points_alone = [wilson(round(each.value * 200), 200) for each in found]
+    covered, of_points = (sum(e.low <= expected <= e.high for e in each) / 200 for each in (found, points_alone))
+    assert 0.9 <= covered <= 0.99
+    assert of_points < 0.75
+
+
+def test_the_interval_of_recall_is_around_the_same_number_and_repeats() -> None:
+    real, generated = cloud(600, 1), 0.8 * cloud(151, 2)
+    found = recall_interval(real, generated)
+    assert found.value == precision_recall(real, generated).recall and found.count == 151
+    assert 0 < found.low < found.value < found.high < 1
+    assert found == recall_interval(real, generated) != recall_interval(real, generated, seed=1)
+    same, far = recall_interval(real, real), recall_interval(real, generated + 100)
+    assert (same.value, same.high) == (1, 1) and (far.value, far.low) == (0, 0)
+    assert same.low > 0.9 and 0 < far.high < 0.1
+
+
 def test_clear_errors() -> None:
     with pytest.raises(ValueError, match=r"1\.\.4"):
         precision_recall(cloud(5, 1), cloud(5, 2), k=5)
     with pytest.raises(ValueError, match=r"\(N, D\)"):
         density_coverage(cloud(9, 1), cloud(9, 1)[:, :2])
+    with pytest.raises(ValueError, match=r"1\.\.2 for halves of 7"):
+        recall_interval(cloud(9, 1), cloud(7, 2))
+    with pytest.raises(ValueError, match="at least 2 halves"):
+        recall_interval(cloud(9, 1), cloud(9, 2), halves=1)

@@ -121,7 +121,7 @@ def test_what_is_known_is_at_the_level_that_was_reached(pixels: Parts) -> None:
         torch.testing.assert_close(record.x[..., 16:], wanted[..., 16:], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("repaint", "stretch"), [(1, 2), (2, 1), (3, 2), (10, 3), (2, 6)])
+@pytest.mark.parametrize(("repaint", "stretch"), [(1, 2), (2, 1), (3, 2), (10, 3), (2, 5)])
 def test_forwards_are_the_steps_down_of_the_bumpy_path(pixels: Parts, repaint: int, stretch: int) -> None:
     given = Inpaint(IMAGES[..., :8, :8], LEFT[..., :8, :8], repaint, stretch)
     path = bumps(sampler_of(pixels, Walk(6)).path, stretch, repaint)
@@ -173,7 +173,7 @@ def test_the_new_part_of_gaussian_data_is_of_the_data(pixels: Parts, scheduler: 
     assert found.std().item() == pytest.approx(0.15, abs=0.03)
 
 
-@pytest.mark.parametrize("scheduler", ["HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "PNDMScheduler"])
+@pytest.mark.parametrize("scheduler", ["KDPM2DiscreteScheduler", "PNDMScheduler"])
 def test_a_scheduler_that_looks_twice_a_step_is_not_walked_up(pixels: Parts, scheduler: str) -> None:
     with pytest.raises(ValueError, match="looks twice a step, so it can be walked from its first level only"):
         inpainted(pixels, Inpaint(IMAGES, LEFT, 2, 1), scheduler=scheduler)
@@ -244,6 +244,7 @@ def test_no_border_or_a_negative_one_is_refused(border: tuple[int, int, int, int
         ({"mask": -LEFT}, {}, r"the mask must lie in \[0, 1\]"),
         ({"repaint": 0}, {}, "needs repaint >= 1"),
         ({"stretch": 0}, {}, "stretch >= 1"),
+        ({"repaint": 2, "stretch": 4}, {"steps": 4}, "a path of 4 steps is too short for stretches of 4 to be"),
         ({"images": IMAGES.repeat(2, 1, 1, 1)[:3]}, {}, "3 given pictures for 2 to be made"),
         ({"images": 2 * IMAGES}, {}, r"images must lie in \[-1, 1\]"),
         ({"images": IMAGES[..., :31], "mask": LEFT[..., :31]}, {}, "multiples of 2"),

@@ -195,3 +195,9 @@ def test_what_was_inverted_goes_with_its_own_path(parts: Parts, change: dict[str
     nulls = (parts.text.null(2).tokens,) * 4
     with pytest.raises(ValueError, match=sentence):
         back(parts, Inverted(torch.zeros(2, 4, 16, 16)), **{"steps": 4, "guidance": 5.0, "nulls": nulls, **change})
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 7), (2, 32)])
+def test_nulls_of_another_model_are_refused(parts: Parts, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"the nulls must have shape \(B, L, .*\) for this model, got"):
+        back(parts, Inverted(torch.zeros(2, 4, 16, 16)), 4, 5.0, nulls=(torch.zeros(shape),) * 4)

@@ -24,6 +24,7 @@ from sfumato.flows.redraw import Redraw, redraw
 from sfumato.flows.rewrite import Rewrite, rewrite
 from sfumato.flows.steering import Concept, Steering
 from sfumato.flows.walk import Walk
+from sfumato.guidance.attend_and_excite import Excite
 from sfumato.language.parse import named_parser
 from tests.parts import made
 from tests.tiny import TEXT_WIDTH, write_emoji, write_sd1
@@ -170,6 +171,14 @@ def test_a_rewrite_needs_words(parts: Parts) -> None:
     assert rewrite(parts, asked, seeds=[0], steer=beside, walk=Walk(steps=2)).shape[0] == 2
     with pytest.raises(ValueError, match="keep the words"):
         rewrite(parts, asked, seeds=[0], steer=instead, walk=Walk(steps=2))
+
+
+def test_words_to_excite_must_be_in_the_context(parts: Parts) -> None:
+    excite = Excite(("hat",))
+    beside, instead = (Neighbours(vectors(1), words) for words in (True, False))
+    assert make(parts, ["a hat"], neighbours=beside, excite=excite).isfinite().all()
+    with pytest.raises(ValueError, match="excite speaks of words, and the context has neighbours.*keep the words"):
+        make(parts, ["a hat"], neighbours=instead, excite=excite)
 
 
 def test_what_cannot_be_is_told(parts: Parts, alone: Parts, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_of_gaussian_data_a_known_share_of_the_guide_is_kept(
     assert 0.1 < low.std() < 0.2, "what is not kept is of the data"
 
 
-@pytest.mark.parametrize("scheduler", ["HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "PNDMScheduler"])
+@pytest.mark.parametrize("scheduler", ["KDPM2DiscreteScheduler", "PNDMScheduler"])
 def test_a_scheduler_that_looks_twice_a_step_walks_the_whole_path_or_is_refused(pixels: Parts, scheduler: str) -> None:
     """Begun in the middle it would be elsewhere than x is, and end in noise."""
     low, _ = ends(pixels, 1.0, scheduler)
@@ -267,12 +267,21 @@ def test_a_strength_out_of_range_is_refused(strength: float) -> None:
         ({}, {"like": Like(IMAGES, 3)}, "a multiple of 2 pixels"),
         ({"strength": 0.2}, {"like": Like(IMAGES, 8, 0.8)}, "from 0.8 on is walked, and the picture to follow would"),
         ({"strength": 0.4}, {"excite": Excite(("hat",))}, "from 0.6 on is walked, and the words to excite would act"),
+        ({"strength": 0.4}, {"interval": (0.1, 0.6)}, "from 0.6 on is walked, and guidance in its interval would act"),
+        ({}, {"like": Like(IMAGES[..., :16], 8)}, "the picture to follow is 16x32 and those to be made 32x32; resize"),
         ({"strength": 1.0}, {"like": Like(IMAGES, 8), "scheduler": "PNDMScheduler"}, "a picture to follow would not"),
     ],
 )
 def test_mistakes_are_refused(parts: Parts, given: dict[str, Any], change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         redrawn(parts, Redraw(**{"images": IMAGES, **given}), **change)
+
+
+def test_an_expert_of_what_is_not_walked_is_refused(parts: Parts) -> None:
+    with pytest.raises(ValueError, match=r"from 0.6 on is walked, and an expert would act up to 0.6, so not at all"):
+        redrawn(parts, Redraw(IMAGES, 0.4), experts=(Expert(parts.model, 0.0, 0.6),))
+    reached = redrawn(parts, Redraw(IMAGES, 0.4), experts=(Expert(parts.model, 0.0, 0.7),), interval=(0.0, 0.7))
+    assert reached.isfinite().all()
 
 
 def test_a_mask_of_another_size_is_refused() -> None:

@@ -158,9 +158,7 @@ def test_words_have_windows_of_their_own(parts: Parts) -> None:
     assert (marks[1] - found[1]).abs().max() > 1e-4, "the marks of beginning and end belong to no word"
 
 
-def test_a_weight_acts_at_all_places_of_a_word_while_its_window_lasts(parts: Parts) -> None:
-    given = Rewrite("a cat", ("a cat",), weights={"a cat": 2.0}, windows={"a cat": 0.0})
-    near(rewritten(parts, given)[1], plain(parts, ["a cat"])[0])
+def test_a_weight_acts_at_all_places_of_a_word(parts: Parts) -> None:
     twice = ("a red hat on a red cat",) * 2
     found = rewritten(parts, Rewrite(*split(twice), weights={"red": -2.0}))[1]
     parted = rewritten(
@@ -312,6 +310,8 @@ def test_a_given_picture_is_rewritten_with_tuned_nulls(calm: Parts) -> None:
     [
         ({"weights": {"rad": 2.0}}, "'rad' is not in the text 'a scarlet hat on a cat'; nearest are"),
         ({"windows": {"hats": 0.2}}, "'hats' is not in the text 'a scarlet hat on a cat'; nearest are 'hat'"),
+        ({"weights": {"hat": 2.0}, "windows": {"hat": 0.0}}, "the weight of 'hat' acts while its window"),
+        ({"weights": {"hat": 2.0}, "windows": {"cat": 0.5}, "cross": 0.0}, "the weight of 'hat' acts while its window"),
         ({"weights": {"red": 2.0}}, "'red' is not in the text 'a scarlet hat on a cat'"),
         ({"blend": Blend(("hut",))}, "'hut' is not in the text 'a red hat on a cat'; nearest are 'hat'"),
         ({"blend": Blend(("hat",), keep=("dog",))}, "'dog' is not in the text"),

@@ -63,6 +63,9 @@ def test_conditions() -> None:
 
 
 def test_mistakes_are_refused() -> None:
+    for share in (-0.1, 2.0, float("nan")):
+        with pytest.raises(ValueError, match=r"a share in \[0, 1\], got"):
+            lerp_conditions(Condition(vector=vectors(0)), Condition(vector=vectors(1)), share)
     a = vectors(0)
     for first, second, share in ((a, a[:1], 0.5), (a, a, -0.1), (a, a, 1.1), (a, a, math.nan)):
         with pytest.raises(ValueError, match="equal shapes and a share"):

@@ -80,6 +80,44 @@ def test_phrases(text: str) -> None:
     assert [text[a:b] for a, b in RuleParser().phrases(text)] == PHRASES[text]
 
 
+@pytest.mark.parametrize(
+    ("thing", "inner"),
+    [
+        ("the dogs' bowl", ["the dogs"]),
+        ("the dogs’ bowl", ["the dogs"]),
+        ("the U.S. flag", []),
+        ("a Ph.D. student", []),
+        ("a St. Bernard", []),
+        ("a red pin\u0303ata", []),
+        ("a well\u2011lit bench", []),
+        ("a black–and–white cat", []),
+        ("a black/white cat", []),
+        ("a café/bar table", []),
+        ("an A/C unit", []),
+        ("a 3/4 view", []),
+        ("a 3.5-inch disk", []),
+        ("a 50% grey box", []),
+        ("a $5 bill", []),
+        ("an iphone™ case", []),
+    ],
+)
+def test_no_word_is_cut_so_that_two_things_become_one_phrase(thing: str, inner: list[str]) -> None:
+    for text, phrases in (
+        (f"{thing} and a red car", [thing, *inner, "a red car"]),
+        (f"a red car and {thing}", ["a red car", thing, *inner]),
+    ):
+        assert [text[a:b] for a, b in RuleParser().phrases(text)] == phrases
+        assert [text[a:b] for a, b in RuleParser().scene_graph(text)] == [each for each in phrases if each not in inner]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a red car/a blue bird", "a red car / a blue bird", "a red car–a blue bird", "a red car – a blue bird"],
+)
+def test_a_slash_or_dash_before_another_thing_parts_them(text: str) -> None:
+    assert [text[a:b] for a, b in RuleParser().phrases(text)] == ["a red car", "a blue bird"]
+
+
 @pytest.mark.parametrize("text", GRAPHS)
 def test_scene_graph(text: str) -> None:
     assert [text[a:b] for a, b in RuleParser().scene_graph(text)] == GRAPHS[text]
@@ -104,12 +142,20 @@ def test_words_that_are_verbs_or_not() -> None:
         "food that includes that orange": "noun rel verb det adj",
         "a can that can roll": "det noun rel verb noun",
         "it's a red one , see": "verb det adj noun comma noun",
+        "the dogs' bowl is the cats'": "det poss noun verb det noun stop",
+        "the 'red cars' sign": "det stop adj noun stop noun",
+        "a light/blue car": "det noun cc adj noun",
+        "a red and/or blue hat": "det adj cc adj noun",
+        "a man with/without a hat": "det noun prep cc prep det noun",
     }
     for text, tags in cases.items():
         assert " ".join(token.tag for token in tagged(text)) == tags, text
 
 
-@pytest.mark.parametrize("piece", ["a red cat with ", "a, ", "a dog running in ", "red and ", "very ", "( ", "dog's "])
+@pytest.mark.parametrize(
+    "piece",
+    ["a red cat with ", "a, ", "a dog running in ", "red and ", "very ", "( ", "dog's ", "dogs' ", "red/", "a."],
+)
 def test_long_texts_take_no_time(piece: str) -> None:
     text, begun = piece * 5_000, time.perf_counter()
     RuleParser().phrases(text)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from itertools import pairwise
 from typing import Any
 
+import diffusers.schedulers
 import pytest
 import torch
 from torch import Tensor
@@ -16,12 +18,22 @@ from sfumato.core.predict import from_x0
 from sfumato.core.sample import sample
 from sfumato.core.steps import Ddim
 from sfumato.samplers.diffusers_scheduler import DiffusersStep, class_names, from_scheduler, scheduler_of
+from sfumato.samplers.names import named_sampler
 from sfumato.samplers.schedule import prediction_of
-from tests.tiny import SD1_SCHEDULER, SD2_SCHEDULER, ZERO_SNR
+from tests.parts import Gaussian
+from tests.tiny import EMOJI_SCHEDULER, SD1_SCHEDULER, SD2_SCHEDULER, ZERO_SNR
 
-NEEDS_TORCHSDE = "DPMSolverSDEScheduler"
-NAMES = sorted(set(class_names()) - {NEEDS_TORCHSDE})
-CONFIGS = {"noise": SD1_SCHEDULER, "v, zero terminal": {**SD2_SCHEDULER, **ZERO_SNR}}
+NAMES = sorted(class_names())
+ZERO_TERMINAL = {**SD2_SCHEDULER, **ZERO_SNR}
+KNOW_ZERO_SNR = [
+    name
+    for name in NAMES
+    if "rescale_betas_zero_snr" in inspect.signature(getattr(diffusers.schedulers, name).__init__).parameters
+]
+CASES = {
+    **{f"{name}, noise": (name, SD1_SCHEDULER) for name in NAMES},
+    **{f"{name}, v, zero terminal": (name, ZERO_TERMINAL) for name in KNOW_ZERO_SNR},
+}
 
 
 def denoise(x: Tensor, level: Level) -> Tensor:
@@ -45,8 +57,7 @@ def alone(scheduler: Any, x: Tensor, steps: int, seeds: list[int], path: list[Le
     return x
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "config"), CASES.values(), ids=CASES)
 def test_equals_the_scheduler_alone(name: str, config: dict[str, Any]) -> None:
     scheduler, seeds = scheduler_of(name, config), [1, 2]
     sampler = from_scheduler(scheduler, 8)
@@ -182,6 +193,51 @@ def test_the_last_level_is_that_of_the_checkpoint() -> None:
     scheduler = scheduler_of("DDIMScheduler", SD1_SCHEDULER)
     end = from_scheduler(scheduler, 5).path[-1]
     assert float(end.alpha**2) == pytest.approx(float(scheduler.alphas_cumprod[0]))
+
+
+def test_a_class_that_forgets_zero_terminal_snr_is_refused() -> None:
+    forget = set(NAMES) - set(KNOW_ZERO_SNR)
+    assert {"HeunDiscreteScheduler", "PNDMScheduler", "DEISMultistepScheduler"} < forget
+    for name in forget:
+        with pytest.raises(ValueError, match=f"rescale_betas_zero_snr, which {name} does not know.*TCDScheduler"):
+            scheduler_of(name, ZERO_TERMINAL)
+        scheduler_of(name, {**ZERO_TERMINAL, "rescale_betas_zero_snr": False})
+
+
+@pytest.mark.parametrize("name", ["HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler"])
+def test_some_cannot_begin_at_nearly_all_noise(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} cannot begin where sigma is 2.03e.04 times alpha.*our own heun"):
+        from_scheduler(scheduler_of(name, EMOJI_SCHEDULER), 10)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler"}))
+def test_those_that_begin_at_nearly_all_noise_reach_the_spread_of_the_data(name: str) -> None:
+    sampler = from_scheduler(scheduler_of(name, EMOJI_SCHEDULER), 20)
+    noise = Noise(range(16))
+    found = sample(Gaussian(), sampler.scale * noise((16, 64)), sampler.path, sampler.step, noise=noise)
+    assert found.mean() == pytest.approx(0.7, abs=0.05)
+    assert 0.15 < found.std() < 0.34
+
+
+@pytest.mark.parametrize("name", ["UniPCMultistepScheduler", "DEISMultistepScheduler", "DPMSolverMultistepScheduler"])
+def test_a_level_is_visited_once(name: str) -> None:
+    """With linspace spacing 1000 steps of DPM-Solver round to 999 times, and the step between twins divides by 0."""
+    config = {**SD1_SCHEDULER, "timestep_spacing": "linspace"}
+    with pytest.raises(ValueError, match=f"{name} visits a level twice with 1000 steps; use fewer steps"):
+        from_scheduler(scheduler_of(name, config), 1000)
+    assert len(from_scheduler(scheduler_of(name, config), 500).path) == 501
+
+
+def test_an_x_that_is_no_longer_finite_is_said() -> None:
+    sampler = from_scheduler(scheduler_of("DDIMScheduler", SD1_SCHEDULER), 4)
+    start = Noise([3])((1, 4, 4, 4))
+    with pytest.raises(ValueError, match="x is no longer finite after the step of DDIMScheduler from Level"):
+        sample(lambda x, _: x / 0, start, sampler.path, sampler.step, noise=Noise([3]))
+
+
+def test_what_needs_torchsde_is_not_offered() -> None:
+    with pytest.raises(ValueError, match="no scheduler 'DPMSolverSDEScheduler'"):
+        named_sampler("DPMSolverSDEScheduler", SD1_SCHEDULER, 4)
 
 
 def test_refusals() -> None:

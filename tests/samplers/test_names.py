@@ -16,8 +16,9 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteScheduler
 from torch import Tensor
 
+import sfumato
 from sfumato.core.noise import Noise
-from sfumato.core.sample import sample
+from sfumato.core.sample import Record, sample
 from sfumato.core.steps import Ddim, Dpmpp2M, EulerAncestral, Heun
 from sfumato.samplers.diffusers_scheduler import DiffusersStep
 from sfumato.samplers.names import SHORT_NAMES, named_sampler
@@ -95,6 +96,17 @@ def test_zero_terminal_snr_stays_finite_for_samplers_in_sigma() -> None:
     for name in ("euler", "dpmpp_2m"):
         first = named_sampler(name, config, 10).path[0]
         assert float(first.ratio) == pytest.approx(float(theirs.sigmas[0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("steps", [10, 20])
+def test_heun_on_the_embedded_model_ends_with_latents_like_those_of_ddim(steps: int) -> None:
+    parts, spreads = sfumato.load("emoji"), list[float]()
+    for name in ("heun", "ddim"):
+        records: list[Record] = []
+        walk = sfumato.Walk(steps=steps, scheduler=name)
+        sfumato.text_to_image(parts, ["a red apple"], seeds=[0], walk=walk, watch=records.append)
+        spreads.append(float(records[-1].x.std()))
+    assert spreads[0] == pytest.approx(spreads[1], rel=0.2)
 
 
 @pytest.mark.parametrize(

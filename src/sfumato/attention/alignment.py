@@ -86,7 +86,7 @@ def aligned(words: EncodedText, pairs: Sequence[Pair]) -> Alignment:
     Returns:
         A (P, L, L) and the known tokens (P, L).
     """
-    by_word = [len(old) == len(new) for old, new in (_both(words, pair) for pair in pairs)]
+    by_word = [len(old.words) == len(new.words) for old, new in (_both(words, pair) for pair in pairs)]
     return Alignment.cat(
         [(replaced if same else refined)(words, [pair]) for same, pair in zip(by_word, pairs, strict=True)]
     )
@@ -159,13 +159,13 @@ def _together(words: EncodedText, pairs: Sequence[Pair], matrices: Sequence[Tens
 
 def _replacement(words: EncodedText, pair: Pair) -> Tensor:
     old_groups, new_groups = _both(words, pair)
-    if len(old_groups) != len(new_groups):
+    if len(old_groups.words) != len(new_groups.words):
         texts = " and ".join(f"{words.texts[image]!r}" for image in pair)
-        counts = " and ".join(str(len(groups) - 3) for groups in (old_groups, new_groups))
+        counts = " and ".join(str(len(groups.words)) for groups in (old_groups, new_groups))
         raise ValueError(f"{texts} have {counts} words; replacement needs as many in both, so use refinement")
     matrix = _blank(words)
     given: list[int] = []
-    for old, new in zip(old_groups, new_groups, strict=True):
+    for old, new in zip(old_groups.all, new_groups.all, strict=True):
         given = new or given  # where no padding is left, the mark of the end is given the source's
         if len(old) == len(new):
             matrix[old, new] = 1
@@ -176,14 +176,14 @@ def _replacement(words: EncodedText, pair: Pair) -> Tensor:
 
 
 def _refinement(words: EncodedText, pair: Pair) -> Tensor:
-    (old_begin, *old_words, old_end, old_padding), (begin, *new_words, end, padding) = _both(words, pair)
-    old_tokens, tokens = ([token for word in groups for token in word] for groups in (old_words, new_words))
+    old, new = _both(words, pair)
+    old_tokens, tokens = ([token for word in groups.words for token in word] for groups in (old, new))
     old_letters, letters = (
-        _letters(words, image, groups) for image, groups in zip(pair, (old_words, new_words), strict=True)
+        _letters(words, image, groups.words) for image, groups in zip(pair, (old, new), strict=True)
     )
     matrix = _blank(words)
-    matrix[old_begin + old_end, begin + end] = 1
-    for token in {*old_padding} & {*padding}:
+    matrix[old.begin + old.end, new.begin + new.end] = 1
+    for token in {*old.padding} & {*new.padding}:
         matrix[token, token] = 1
     for i, j in _in_common(old_letters, letters):
         matrix[old_tokens[i], tokens[j]] = 1
@@ -192,7 +192,8 @@ def _refinement(words: EncodedText, pair: Pair) -> Tensor:
 
 def _published(words: EncodedText, pair: Pair) -> Tensor:
     matrix = _replacement(words, pair)
-    for old, new in reversed(list(zip(*_both(words, pair), strict=True))[1:-2]):
+    old_groups, new_groups = _both(words, pair)
+    for old, new in reversed(list(zip(old_groups.words, new_groups.words, strict=True))):
         if _written(words, pair[0], old) != _written(words, pair[1], new):
             matrix[:, new[-1] + 1 :] = 0
             for token in range(new[-1] + 1, len(matrix) - max(0, old[-1] - new[-1])):
@@ -206,16 +207,30 @@ def _blank(words: EncodedText) -> Tensor:
     return torch.zeros(length, length)
 
 
-def _both(words: EncodedText, pair: Pair) -> tuple[list[list[int]], list[list[int]]]:
+@dataclass(frozen=True)
+class _Groups:
+    """The tokens of a text: of the beginning, of each word, of the mark of the end, and of the padding."""
+
+    begin: list[int]
+    words: list[list[int]]
+    end: list[int]
+    padding: list[int]
+
+    @property
+    def all(self) -> list[list[int]]:
+        """All groups, in the text's order."""
+        return [self.begin, *self.words, self.end, self.padding]
+
+
+def _both(words: EncodedText, pair: Pair) -> tuple[_Groups, _Groups]:
     return _groups(words, pair[0]), _groups(words, pair[1])
 
 
-def _groups(words: EncodedText, image: int) -> list[list[int]]:
-    """The tokens of the beginning, of each word, of the mark of the end, and of the padding."""
+def _groups(words: EncodedText, image: int) -> _Groups:
     text, spans = words.texts[image], words.spans[image]
     written = [token for token, (start, end) in enumerate(spans) if start < end]
     first, after = (written[0], written[-1] + 1) if written else (1, 1)
-    found = [list(range(first))]
+    found: list[list[int]] = []
     for token in range(first, after):
         start, former = spans[token][0], spans[token - 1][1]
         goes_on = start < former or (start == former and text[start - 1 : start + 1].isalnum())
@@ -224,7 +239,7 @@ def _groups(words: EncodedText, image: int) -> list[list[int]]:
         else:
             found.append([token])
     tokens = list(range(len(spans)))
-    return [*found, tokens[after : after + 1], tokens[after + 1 :]]
+    return _Groups(tokens[:first], found, tokens[after : after + 1], tokens[after + 1 :])
 
 
 def _written(words: EncodedText, image: int, tokens: list[int]) -> str:

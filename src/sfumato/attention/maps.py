@@ -170,7 +170,7 @@ def attention_to(
 
     Args:
         model: its weights are left alone.
-        branch: of the B texts, with its edits, whose maps are meant.
+        branch: of the B texts, with its edits, whose maps are meant; those that only look do not see these passes.
         text: where the branch's tokens come from.
         phrases: S of them, each for all texts or one a text; all places of a phrase count. A phrase of several words
             is satisfied by any of them, so name what is to be seen: "car", not "a red car".
@@ -200,10 +200,12 @@ def attention_to(
             members[image, index, text.find_all(phrase, image)] = 1.0
     marks = torch.tensor([[span == (0, 0) for span in spans] for spans in text.spans])
 
+    edits = tuple(edit for edit in branch.edits if not edit.passive)
+
     def attend(x: Tensor, level: Level) -> Tensor:
         recorder = MapRecorder(largest or coarse_side(*x.shape[-2:]), keep_graph=True)
         with torch.enable_grad():
-            model(x, level, [replace(branch, edits=(*branch.edits, recorder))])
+            model(x, level, [replace(branch, edits=(*edits, recorder))])
             maps = recorder.finest()[:, :length]
             hidden = marks.to(maps.device)[:, :, None, None]
             shares = (_SHARPNESS * maps).masked_fill(hidden, float("-inf")).softmax(dim=1)

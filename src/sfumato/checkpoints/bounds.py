@@ -88,7 +88,8 @@ def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter) -> nn
     return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
 
-register_module_parameter_registration_hook(_without_memory)  # once: other threads may be going through the hooks
+# Once, since other threads may be going through the hooks; torch's types forget that a hook may give another parameter.
+register_module_parameter_registration_hook(_without_memory)  # pyright: ignore[reportArgumentType]
 
 
 def _whole_numbers(name: str, value: object) -> Iterator[tuple[str, int]]:

@@ -12,6 +12,7 @@ from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.progress import say
 from sfumato.cli.render import render
 from sfumato.cli.sources import Sources
+from sfumato.cli.values import path
 from sfumato.machine import best_dtype, usable_threads
 from sfumato.metadata import A1111_CHUNK, JSON_CHUNK, Found, MetadataError, from_chunks
 from sfumato.png_text import read_text_chunks
@@ -22,9 +23,9 @@ __all__ = ["add_flags", "run"]
 
 def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato again``."""
-    parser.add_argument("picture", type=Path, metavar="PICTURE.png", help="a picture that carries its recipe")
+    parser.add_argument("picture", type=path, metavar="PICTURE.png", help="a picture that carries its recipe")
     parser.add_argument(
-        "--given", type=Path, action="append", metavar="PATH", help="a file or model that it was made from; repeatable"
+        "--given", type=path, action="append", metavar="PATH", help="a file or model that it was made from; repeatable"
     )
     add_machine_flags(parser)
     add_output_flags(parser)
@@ -49,21 +50,21 @@ def run(options: argparse.Namespace) -> int:
     for note in _notes(found, recipe, model):
         say(f"sfumato: note: {note}", quiet=options.quiet)
     sources = Sources(model)
-    for path in options.given or ():
-        _take(sources, path)
+    for place in options.given or ():
+        _take(sources, place)
     sources.search(recipe, [options.picture.parent, Path(), options.output])
     render([recipe], job_of(options, model), sources)
     return 0
 
 
-def _take(sources: Sources, path: Path) -> None:
-    """Take in what a path leads to: a memory, a model, or a file."""
-    if (path / "memory.json").is_file():
-        sources.add_memory(path)
-    elif path.is_dir():
-        sources.add_model(find(str(path)))
+def _take(sources: Sources, place: Path) -> None:
+    """Take in what a place holds: a memory, a model, or a file."""
+    if (place / "memory.json").is_file():
+        sources.add_memory(place)
+    elif place.is_dir():
+        sources.add_model(find(str(place)))
     else:
-        sources.add(path)
+        sources.add(place)
 
 
 def _model_of(recipe: Recipe, wanted: str | None) -> Model:
@@ -101,7 +102,7 @@ def _notes(found: Found, recipe: Recipe, model: Model) -> list[str]:
         listed = "; ".join([*foreign, *size, *found.ignored])
         return [f"the recipe is another program's, the picture will differ; ignored: {listed or 'nothing'}"]
     notes = [f"it was made in a batch of {old.batch}, alone it may differ by rounding"] if old.batch > 1 else []
-    if (old.model, old.fingerprint) != (model.name, model.fingerprint):
+    if old.fingerprint != model.fingerprint:
         notes.append(
             f"it was made with the model '{old.model}' ({old.fingerprint}), "
             f"this is '{model.name}' ({model.fingerprint}): the picture will be another"

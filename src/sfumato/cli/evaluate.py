@@ -18,7 +18,7 @@ from sfumato.cli.models import find
 from sfumato.cli.parser import UsageError
 from sfumato.cli.progress import emit, say
 from sfumato.cli.sources import Sources
-from sfumato.cli.values import whole
+from sfumato.cli.values import path, whole
 from sfumato.given import Box
 from sfumato.metadata import written
 from sfumato.recipe import Recipe
@@ -43,7 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_sampling_flags(parser)
     add_machine_flags(parser)
     add("--cache", metavar="DIR", help="of the emoji pictures; 'sample' is the small one in the package")
-    add("-o", "--output", type=Path, default=Path("results"), metavar="DIR", help="folder of the report (results)")
+    add("-o", "--output", type=path, default=Path("results"), metavar="DIR", help="folder of the report (results)")
     add("--force", action="store_true", help="replace a former report there")
     add("--card", action="store_true", help="also write the scores into the model's own card")
     add("--json", action="store_true", help="the report as one JSON object on stdout, instead of a table")

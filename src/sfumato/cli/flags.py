@@ -20,6 +20,7 @@ from sfumato.cli.values import (
     number,
     numbers,
     painted,
+    path,
     region,
     size,
     threshold,
@@ -139,7 +140,7 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
     """Flags on where pictures go and what is told."""
     add = parser.add_argument_group("files and messages").add_argument
-    add("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder of the pictures (.)")
+    add("-o", "--output", type=path, default=Path(), metavar="DIR", help="folder of the pictures (.)")
     add("--force", action="store_true", help="number from 0000 and overwrite, instead of taking free numbers")
     add("--no-metadata", action="store_true", help="write no recipe into the pictures")
     add("--json", action="store_true", help="one JSON object per picture on stdout")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 
 from sfumato.cli.files import OutputError, prepare_folder, write_whole
 from sfumato.cli.flags import add_machine_flags
@@ -13,7 +12,7 @@ from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.progress import bar, emit, say
 from sfumato.cli.render import load_parts
 from sfumato.cli.sources import Sources
-from sfumato.cli.values import existing_file, number, size, whole
+from sfumato.cli.values import existing_file, number, path, size, whole
 from sfumato.machine import best_dtype, usable_threads
 from sfumato.recipe import MOST_STEPS, Recipe
 
@@ -27,7 +26,7 @@ def add_flags(parser: Parser) -> None:
     add = parser.add_argument
     add("image", type=existing_file, metavar="IMAGE", help="PNG, JPEG or WebP; its middle is cut out")
     add("prompt", metavar="PROMPT", help="what the picture shows")
-    add("-o", "--output", type=Path, required=True, metavar="FILE", help="gets the start, as safetensors")
+    add("-o", "--output", type=path, required=True, metavar="FILE", help="gets the start, as safetensors")
     add("--steps", type=whole(1, MOST_STEPS), default=Recipe.steps, metavar="N", help="of the path, up and down (20)")
     add("--variant", choices=_VARIANTS, default="fixed_point", help="of the inversion (fixed_point)")
     add("--iterations", type=whole(1, 1000), default=10, metavar="N", help="of fixed_point, in each step (10)")
@@ -48,6 +47,10 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         OutputError: the file cannot be written.
     """
+    if not options.prompt.strip():
+        raise UsageError("the prompt is empty; say what the picture shows")
+    if options.output.exists() and options.output.samefile(options.image):
+        raise UsageError(f"{options.output} is the picture itself; choose another --output")
     if options.output.exists() and not options.force:
         raise UsageError(f"{options.output} exists; choose another --output, or --force")
     prepare_folder(options.output.parent)

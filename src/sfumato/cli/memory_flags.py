@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfumato.cli.parser import Parser
-from sfumato.cli.values import existing_folder, number, picture_or_words, whole
+from sfumato.cli.values import existing_folder, number, path, picture_or_words, whole
 
 __all__ = ["add_flags", "build_flags", "export_flags", "place", "remove_flags", "search_flags"]
 
@@ -35,7 +35,7 @@ def build_flags(parser: Parser) -> None:
     _encoder_flag(parser, "emoji")
     add_flag = parser.add_argument
     workers = "processes of a Ray cluster that share the work; needs the extra 'cluster' (none)"
-    add_flag("-o", "--output", type=Path, required=True, metavar="MEMORY", help="folder of the memory")
+    add_flag("-o", "--output", type=path, required=True, metavar="MEMORY", help="folder of the memory")
     add_flag("--patches", choices=("whole", "crops"), default="whole", help="whole pictures, or random crops (whole)")
     add_flag("--short-side", type=whole(1, 100_000), default=1200, metavar="PX", help="of pictures before crops (1200)")
     add_flag("--crop", type=whole(1, 100_000), default=256, metavar="PX", help="side of a crop (256)")
@@ -66,7 +66,7 @@ def search_flags(parser: Parser) -> None:
     )
     add_flag("--count", type=whole(1, 256), default=16, metavar="N", help="pictures that are shown (16)")
     _encoder_flag(parser, "the memory's")
-    add_flag("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder of the sheet (.)")
+    add_flag("-o", "--output", type=path, default=Path(), metavar="DIR", help="folder of the sheet (.)")
     add_flag("--force", action="store_true", help="overwrite the sheet instead of taking a free number")
 
 
@@ -80,5 +80,5 @@ def remove_flags(parser: Parser) -> None:
 def export_flags(parser: Parser) -> None:
     """The flags of ``sfumato memory export``."""
     place(parser)
-    parser.add_argument("file", type=Path, metavar="FILE.parquet", help="what is written")
+    parser.add_argument("file", type=path, metavar="FILE.parquet", help="what is written")
     parser.add_argument("--force", action="store_true", help="overwrite a former file")

@@ -95,8 +95,9 @@ def find(wanted: str | None, place: Path = _INSTALLED) -> Model:
         UsageError: there is no such name or folder.
     """
     there = {model.name: model for model in installed(place)}
-    if (wanted or DEFAULT) in there:
-        return there[wanted or DEFAULT]
+    name = DEFAULT if wanted is None else wanted
+    if name in there:
+        return there[name]
     if wanted is None or wanted == DEFAULT:
         raise ModelError(f"the model '{DEFAULT}' is not installed; give a folder in diffusers' layout by --model")
     folder = Path(wanted).expanduser()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +86,7 @@ def render(recipes: Sequence[Recipe], job: Job, sources: Sources) -> list[Path]:
     parts = _load_codes(job, recipes[0]) if job.model.draws_codes else load_parts(job.model, recipes[0], job.max_rows)
     recipes = [completed(recipe, parts, job.model) for recipe in recipes]
     batches = _batches(recipes, job.batch)
-    writer = _Writer(job)
+    writer = _Writer(job, sources.places)
     images: list[Tensor] = []
     try:
         with bar(_steps(parts, recipes[0]) * len(batches), "making pictures", "step", quiet=job.quiet) as advance:
@@ -110,8 +110,9 @@ def render(recipes: Sequence[Recipe], job: Job, sources: Sources) -> list[Path]:
 class _Writer:
     """Writes pictures under free names and tells of each."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, kept: Collection[Path]) -> None:
         self.job = job
+        self.kept = kept
         self.paths: list[Path] = []
         self._next: dict[str, int] = {}
 
@@ -177,6 +178,8 @@ class _Writer:
 
     def _save(self, content: bytes, name: str) -> Path:
         start = self._next.get(name, 0 if self.job.force else next_index(self.job.folder, name))
+        while (self.job.folder / f"{name}-{start:04d}.png").resolve() in self.kept:
+            start += 1  # what the pictures are made from never gives way
         path = save_numbered(content, self.job.folder, name, start, force=self.job.force)
         self._next[name] = int(path.stem.rpartition("-")[2]) + 1
         return path

@@ -116,4 +116,6 @@ def _write_sheet(paths: Sequence[Path], recipes: Sequence[Recipe], prompts: Sequ
     seeds = ["" if recipe.picture else f"seed {recipe.seed}" for recipe in rows]
     name = f"{slug(prompts[0])}-rewrite"
     first = 0 if job.force else next_index(job.folder, name)
+    while (job.folder / f"{name}-{first:04d}.png") in paths:
+        first += 1
     return save_numbered(picture_bytes(table(images, prompts, seeds), {}), job.folder, name, first, force=job.force)

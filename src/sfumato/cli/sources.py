@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfumato.cli.models import Model
+from sfumato.cli.models import Model, installed
 from sfumato.cli.parser import UsageError
 from sfumato.given import Box, Given
 from sfumato.recipe import Recipe
@@ -43,6 +43,11 @@ class Sources:
         self._experts: dict[str, Parts] = {}
         self._memories: dict[str, Memory] = {}
         self._inverted: dict[tuple[Given, str, tuple[int, int], int, str, float | None], Inverted] = {}
+
+    @property
+    def places(self) -> frozenset[Path]:
+        """The files that were taken in, where nothing may be written."""
+        return frozenset(path.resolve() for path in self._files.values())
 
     def add(self, path: Path) -> Given:
         """Take a file in.
@@ -91,8 +96,18 @@ class Sources:
         if recipe.recall is not None and recipe.recall.memory.digest not in self._memories:
             self._search_memory(recipe.recall.memory, places)
         for given, _, _ in recipe.experts:
-            if given.digest not in self._models:
-                raise UsageError(f"the picture was made with the expert '{given.name}'; say where it is by --given")
+            self._search_expert(given)
+
+    def _search_expert(self, given: Given) -> None:
+        """Find a model among those taken in, or those that are installed.
+
+        Raises:
+            UsageError: it is not there.
+        """
+        there = {model.fingerprint: model for model in (self.model, *installed(), *self._models.values())}
+        if given.digest not in there:
+            raise UsageError(f"the picture was made with the expert '{given.name}'; say where it is by --given")
+        self.add_model(there[given.digest])
 
     def _search_memory(self, given: Given, places: list[Path]) -> None:
         """Find a memory by its name in folders, or among those taken in.
@@ -124,8 +139,15 @@ class Sources:
 
         return cover(from_pictures([open_picture(self._files[given.digest])]), *size).clamp(-1, 1)
 
+    def _painted(self, given: Given, size: tuple[int, int]) -> Tensor:
+        """A mask (1, 1, H, W) in [0, 1], cut out like a picture: white as 1, black and what is transparent as 0."""
+        from sfumato.core.image import cover, from_pictures, open_picture
+
+        mask = open_picture(self._files[given.digest], background=(0, 0, 0))
+        return (cover(from_pictures([mask]), *size).clamp(-1, 1).mean(1, keepdim=True) + 1) / 2
+
     def mask(self, given: Given, picture: Given, size: tuple[int, int]) -> Tensor:
-        """A mask (1, 1, H, W) in [0, 1], white as 1, cut out like the picture that it belongs to.
+        """A mask (1, 1, H, W) in [0, 1], white as 1, transparent as 0, cut out like the picture that it belongs to.
 
         Raises:
             UsageError: it has not the picture's proportions.
@@ -137,7 +159,7 @@ class Sources:
         width, height = open_picture(self._files[picture.digest]).size
         if abs(wide * height - tall * width) > max(wide, tall, width, height):
             raise UsageError(f"the mask is {wide}x{tall} and the picture {width}x{height}; draw it on the picture")
-        return (self.image(given, size).mean(1, keepdim=True) + 1) / 2
+        return self._painted(given, size)
 
     def place(self, where: Given | Box, size: tuple[int, int]) -> Tensor:
         """Where something is to be, as a mask (1, 1, H, W) in [0, 1] for pictures of a size (height, width).
@@ -155,7 +177,7 @@ class Sources:
             wide, tall = open_picture(self._files[where.digest]).size
             if abs(wide * height - tall * width) > max(wide, tall, width, height):
                 raise UsageError(f"the mask '{where.name}' is {wide}x{tall} and the picture {width}x{height}")
-            return (self.image(where, size).mean(1, keepdim=True) + 1) / 2
+            return self._painted(where, size)
         left, top, right, bottom = where
         if right > width or bottom > height:
             raise UsageError(f"the box {left},{top},{right},{bottom} leaves the picture, which is {width}x{height}")

@@ -23,6 +23,7 @@ __all__ = [
     "number",
     "numbers",
     "painted",
+    "path",
     "picture_or_words",
     "region",
     "reweighted",
@@ -32,6 +33,11 @@ __all__ = [
     "weighted_prompt",
     "whole",
 ]
+
+
+def path(word: str) -> Path:
+    """A place; ~ is the home folder, also where a shell leaves it as it is ("--output=~/pictures")."""
+    return Path(word).expanduser()
 
 
 def whole(low: int | None = None, high: int | None = None) -> Callable[[str], int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered
 from sfumato.cli.parser import Parser
 from sfumato.cli.progress import emit, say
-from sfumato.cli.values import whole
+from sfumato.cli.values import path, whole
 
 __all__ = ["add_flags", "fetch", "show"]
 
@@ -49,8 +49,8 @@ def show(options: argparse.Namespace) -> int:
 
 def _add_fetch_flags(parser: Parser) -> None:
     add = parser.add_argument
-    add("source", nargs="?", type=Path, metavar="FOLDER", help="holds the packages; without it npm downloads them")
-    add("--cache", type=Path, metavar="DIR", help="where to keep the pictures (the user's cache folder)")
+    add("source", nargs="?", type=path, metavar="FOLDER", help="holds the packages; without it npm downloads them")
+    add("--cache", type=path, metavar="DIR", help="where to keep the pictures (the user's cache folder)")
     _add_common_flags(parser)
     parser.set_defaults(run=fetch)
 
@@ -62,7 +62,7 @@ def _add_show_flags(parser: Parser) -> None:
     add("--split", choices=("train", "validation", "test"), default="train", help="whose scenes (train)")
     add("--vocabulary", choices=("core", "whole"), default="core", help="which concepts (core)")
     add("--cache", metavar="DIR", help="of the pictures; 'sample' is the small one in the package")
-    add("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder of the sheet (.)")
+    add("-o", "--output", type=path, default=Path(), metavar="DIR", help="folder of the sheet (.)")
     add("--force", action="store_true", help="overwrite scenes-0000.png instead of taking a free number")
     _add_common_flags(parser)
     parser.set_defaults(run=show)

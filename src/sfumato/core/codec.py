@@ -45,7 +45,13 @@ class PixelCodec:
         return 1
 
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(3, height, width)."""
+        """(3, height, width).
+
+        Raises:
+            ValueError: a side below 1.
+        """
+        if min(height, width) < 1:
+            raise ValueError(f"height and width must be at least 1, got {height} x {width}")
         return (3, height, width)
 
     def encode(self, images: Tensor, noise: Noise | None = None) -> Tensor:
@@ -85,8 +91,10 @@ class LatentCodec:
         """Shape (C, height / factor, width / factor) of one image's latents.
 
         Raises:
-            ValueError: a side that is no multiple of the factor.
+            ValueError: a side below the factor, or no multiple of it.
         """
+        if min(height, width) < self.factor:
+            raise ValueError(f"height and width must be at least {self.factor}, got {height} x {width}")
         if height % self.factor or width % self.factor:
             raise ValueError(f"height and width must be multiples of {self.factor}, got {height} x {width}")
         return (self.vae.config.latent_channels, height // self.factor, width // self.factor)

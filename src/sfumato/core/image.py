@@ -191,6 +191,8 @@ def area(images: Tensor, height: int, width: int) -> Tensor:
 def cover(images: Tensor, height: int, width: int) -> Tensor:
     """Resize without distortion until both sides are covered, and cut out the middle; differentiable.
 
+    What is cut away is never resized, so that a picture a thousand times as long as high takes no more than another.
+
     Args:
         images: (B, C, H, W), any range.
         height: new height in pixels, >= 1.
@@ -204,9 +206,24 @@ def cover(images: Tensor, height: int, width: int) -> Tensor:
     """
     scale = max(height / images.shape[-2], width / images.shape[-1])
     tall, wide = (max(side, round(old * scale)) for side, old in zip((height, width), images.shape[-2:], strict=True))
-    large = resize(images, tall, wide)
-    top, left = (tall - height) // 2, (wide - width) // 2
-    return large[..., top : top + height, left : left + width]
+    if min(height, width) < 1 or (tall, wide) == (height, width):
+        return resize(images, height, width)
+    if tall > height:
+        return cover(images.mT, width, height).mT
+    first, weights = _middle(images.shape[-1], wide, width)
+    kept = images[..., first : first + weights.shape[1]]
+    return resize(kept, height, kept.shape[-1]) @ weights.T.to(images)
+
+
+def _middle(pixels: int, whole: int, count: int) -> tuple[int, Tensor]:
+    """Of ``whole`` that :func:`resize` makes of pixels, the middle ``count``: first pixel, weights (count, seen)."""
+    step = pixels / whole
+    reach = max(1.0, step)
+    centres = (torch.arange(count, dtype=torch.float64) + (whole - count) // 2 + 0.5) * step
+    first, last = max(0, int(centres[0] - reach)), min(pixels, int(centres[-1] + reach) + 1)
+    distances = torch.arange(first, last, dtype=torch.float64) + 0.5 - centres[:, None]
+    weights = (1 - distances.abs() / reach).clamp(min=0)
+    return first, weights / weights.sum(dim=1, keepdim=True)
 
 
 def _overlaps(cells: int, pixels: int, like: Tensor) -> Tensor:
@@ -256,8 +273,11 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _check_scans(content: bytes, kind: str | None, name: str) -> None:
-    """Refuse a JPEG of a thousand scans: each costs a pass over the whole picture and hardly a byte."""
-    if kind == "JPEG" and content.count(b"\xff\xda") > _MOST_SCANS:
+    """Refuse a JPEG of a thousand scans: each costs a pass over the whole picture and hardly a byte.
+
+    An index of several pictures makes it what Pillow calls "MPO".
+    """
+    if kind in ("JPEG", "MPO") and content.count(b"\xff\xda") > _MOST_SCANS:
         raise PictureError(f"{name}: more than {_MOST_SCANS} scans, which no camera writes")
 
 

@@ -16,6 +16,8 @@ from sfumato.core.noise import Noise
 
 __all__ = ["Level", "Schedule", "along"]
 
+_ALL_NOISE = 20.0
+
 
 @dataclass(frozen=True, eq=False)
 class Level:
@@ -46,6 +48,14 @@ class Level:
         Stable Diffusion's published schedules end at sigma = 0.029, and their pipelines decode that. Levels () only.
         """
         return self.progress == 1 or bool(self.sigma == 0)
+
+    @property
+    def is_nearly_noise(self) -> bool:
+        """Whether x holds next to no signal here: sigma > 20 alpha. Levels () only.
+
+        Stable Diffusion's levels end at 14.6; those of a cosine schedule, and with zero terminal SNR, go far beyond.
+        """
+        return bool(self.sigma > _ALL_NOISE * self.alpha)
 
     def __repr__(self) -> str:
         if self.time.ndim:

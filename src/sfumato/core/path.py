@@ -150,8 +150,8 @@ def bumps(path: list[_Stop], length: int, repeats: int) -> list[_Stop]:
     """Walk stretches of a path several times, going up again between: the resampling of RePaint.
 
     Whenever 0, 1, 2, ... times ``length`` steps are left, the path returns by ``length`` levels and walks them again,
-    ``repeats`` times in all. It never returns to its first level, so less than two stretches are left as they are. The
-    steps that go up need a step that knows how, such as ``Renoising``.
+    ``repeats`` times in all. It never returns to its first level, so a path of ``length`` steps or fewer is left as it
+    is. The steps that go up need a step that knows how, such as ``Renoising``.
 
     Args:
         path: S + 1 levels.

@@ -150,7 +150,8 @@ def _attend_edited(
             raise ValueError(f"only self-attention can be bypassed, and {site.name} is {site.kind}-attention")
         return attn.to_v(values)
     bias = _over(bias, keys.shape[1])
-    if all(edit.fused() for edit in edits):
+    acting_fused = all(edit.fused() for edit in edits if not edit.passive)
+    if acting_fused and all(edit.fused() for edit in edits):
         return _attend(attn, query, keys, values, bias)
     q, k, v = _heads(attn, query, keys, values)
     wide = torch.promote_types(q.dtype, torch.float32)
@@ -160,6 +161,8 @@ def _attend_edited(
     weights = (scores if bias is None else scores + bias).softmax(dim=-1)
     for edit in edits:
         weights = edit.weights(weights, site)
+    if acting_fused:  # who only looks changes no bit of what is made without it
+        return _joined(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
     return _joined(weights.to(v.dtype) @ v)
 
 

@@ -122,7 +122,8 @@ class Heun:
     """Second order: step, look again from there, and step once more with the mean of both slopes.
 
     In r = sigma / alpha and y = x / alpha the slope dy/dr is the noise, so y' = y + (r' - r) (noise + noise') / 2.
-    Where sigma' = 0 (no slope there) or alpha = 0 at either end (r is infinite) the step is first order.
+    Where sigma' = 0 (no slope there) the step is first order; so it is where either level is nearly all noise (sigma >
+    20 alpha, ``Level.is_nearly_noise``): r is so large there, or infinite, that a small error of a slope is a large x'.
 
     Forwards per step: 2; 1 where first order.
 
@@ -136,7 +137,7 @@ class Heun:
         """x (B, ...) at ``level`` to x at ``next_level``; keeps no state."""
         x0 = denoise(x, level)
         ahead = move(x, x0, level, next_level)
-        if next_level.sigma == 0 or level.alpha == 0 or next_level.alpha == 0:
+        if next_level.sigma == 0 or level.is_nearly_noise or next_level.is_nearly_noise:
             return ahead, None
         slope = (x - along(level.alpha, x) * x0) / along(level.sigma, x)
         slope_ahead = (ahead - along(next_level.alpha, x) * denoise(ahead, next_level)) / along(next_level.sigma, x)

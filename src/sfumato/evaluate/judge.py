@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -86,9 +87,14 @@ class Judge:
 def save_judge(judge: Judge, folder: Path) -> None:
     """Writes ``judge.safetensors`` and ``judge.json``; the folder appears whole or not at all.
 
+    A judge that is already there stays, as when two processes fit the same one at a time.
+
     Args:
         judge: what to keep; its feature function is not.
-        folder: must not exist yet.
+        folder: holds a whole judge or does not exist yet.
+
+    Raises:
+        OSError: something else is there, or the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
@@ -109,7 +115,20 @@ def save_judge(judge: Judge, folder: Path) -> None:
         fresh.mkdir()
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, fresh / "judge.safetensors")
         (fresh / "judge.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        os.rename(fresh, folder)
+        try:
+            os.rename(fresh, folder)
+        except OSError:
+            if not _is_whole(folder):
+                raise
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder holds a judge that can be read."""
+    try:
+        load_judge(folder, lambda images: images)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return False
+    return True
 
 
 def load_judge(folder: Path, features: FeatureFunction) -> Judge:

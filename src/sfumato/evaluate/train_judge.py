@@ -23,7 +23,7 @@ from sfumato.evaluate.features import POOLED, FeatureFunction, imagenet_features
 from sfumato.evaluate.intervals import Interval, wilson
 from sfumato.evaluate.judge import Judge, load_judge, save_judge
 from sfumato.evaluate.lessons import LAYOUTS, lessons
-from sfumato.evaluate.observe import Observations, observe
+from sfumato.evaluate.observe import Observations, Thing, observe
 from sfumato.machine import best_dtype
 from sfumato.world.store import STYLES, World, cache_path, open_world
 
@@ -124,6 +124,33 @@ def _principal_axes(features: Tensor, components: int) -> tuple[Tensor, Tensor]:
     return mean, (axes * signs).float()
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What is known of one thing, and whether the judge is right about it.
+
+    Args:
+        thing: in its window.
+        top1: its concept is the likeliest.
+        top5: it is among the five likeliest.
+        style: its style is.
+    """
+
+    thing: Thing
+    top1: bool
+    top5: bool
+    style: bool
+
+    @property
+    def colour(self) -> bool | None:
+        """Whether the measured colour is its own; None if it has no single one."""
+        return None if self.thing.colour is None else self.thing.shown == self.thing.colour
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is by itself in its picture, and not one of a pair."""
+        return self.thing.place == "whole"
+
+
 def measure_judge(judge: Judge, seen: Observations) -> dict[str, Interval]:
     """The judge's accuracy on labelled observations.
 
@@ -134,46 +161,48 @@ def measure_judge(judge: Judge, seen: Observations) -> dict[str, Interval]:
     Returns:
         Measure -> share that is right, with its interval.
     """
-    features = seen.windows.float()
-    truth = torch.tensor([thing.concept for thing in seen.things])
-    hits = judge.ranked(features, min(5, len(judge.concepts))) == truth[:, None]
-    right = hits[:, 0].tolist()
-    near = hits.any(1).tolist()
-    things = seen.things
-    single = [thing.place == "whole" for thing in things]
-    clean = [not thing.worn for thing in things]
-    style = [word == thing.style for word, thing in zip(judge.styles(features), things, strict=True)]
-    named = [thing.colour is not None for thing in things]
-    colour = [thing.shown == thing.colour for thing in things]
-    count = [found == true for found, true in zip(judge.layouts(seen.whole.float()), seen.layouts, strict=True)]
-    rows = range(len(things))
-    measures = {
-        "concept top-1": [right[i] for i in rows if single[i] and clean[i]],
-        "concept top-5": [near[i] for i in rows if single[i] and clean[i]],
-        "concept top-1, worn picture": [right[i] for i in rows if single[i] and not clean[i]],
-        "concept top-5, worn picture": [near[i] for i in rows if single[i] and not clean[i]],
-        "concept of a pair's half top-1": [right[i] for i in rows if not single[i] and clean[i]],
-        "concept of a pair's half top-5": [near[i] for i in rows if not single[i] and clean[i]],
-        "both concepts of a pair": _both(seen, right),
-        "style": [style[i] for i in rows if single[i] and clean[i]],
-        "colour": [colour[i] for i in rows if single[i] and clean[i] and named[i]],
-        "colour, worn picture": [colour[i] for i in rows if single[i] and not clean[i] and named[i]],
-        "colour of a pair's half": [colour[i] for i in rows if not single[i] and clean[i] and named[i]],
-        "layout": count,
+    judged = _judged(judge, seen)
+    single = [each for each in judged if each.alone and not each.thing.worn]
+    worn = [each for each in judged if each.alone and each.thing.worn]
+    half = [each for each in judged if not each.alone and not each.thing.worn]
+    layouts = judge.layouts(seen.whole.float())
+    measures: dict[str, list[bool | None]] = {
+        "concept top-1": [each.top1 for each in single],
+        "concept top-5": [each.top5 for each in single],
+        "concept top-1, worn picture": [each.top1 for each in worn],
+        "concept top-5, worn picture": [each.top5 for each in worn],
+        "concept of a pair's half top-1": [each.top1 for each in half],
+        "concept of a pair's half top-5": [each.top5 for each in half],
+        "both concepts of a pair": [*_both(half)],
+        "style": [each.style for each in single],
+        "colour": [each.colour for each in single],
+        "colour, worn picture": [each.colour for each in worn],
+        "colour of a pair's half": [each.colour for each in half],
+        "layout": [found == true for found, true in zip(layouts, seen.layouts, strict=True)],
     }
     for word in STYLES:
-        chosen = [i for i in rows if single[i] and clean[i] and things[i].style == word]
-        measures[f"concept top-1, {word}"] = [right[i] for i in chosen]
-        measures[f"concept top-5, {word}"] = [near[i] for i in chosen]
-    return {name: wilson(sum(values), len(values)) for name, values in measures.items() if values}
+        measures[f"concept top-1, {word}"] = [each.top1 for each in single if each.thing.style == word]
+        measures[f"concept top-5, {word}"] = [each.top5 for each in single if each.thing.style == word]
+    known = {name: [value for value in values if value is not None] for name, values in measures.items()}
+    return {name: wilson(sum(values), len(values)) for name, values in known.items() if values}
 
 
-def _both(seen: Observations, right: Sequence[bool]) -> list[bool]:
-    """For each clean pair whether both halves are right."""
+def _judged(judge: Judge, seen: Observations) -> list[_Judged]:
+    """What the judge says of each thing."""
+    features = seen.windows.float()
+    truth = torch.tensor([thing.concept for thing in seen.things])
+    hits = (judge.ranked(features, min(5, len(judge.concepts))) == truth[:, None]).tolist()
+    return [
+        _Judged(thing, top1=hit[0], top5=any(hit), style=style == thing.style)
+        for thing, hit, style in zip(seen.things, hits, judge.styles(features), strict=True)
+    ]
+
+
+def _both(halves: Sequence[_Judged]) -> list[bool]:
+    """For each pair whether both halves are right."""
     pairs: dict[int, list[bool]] = {}
-    for thing, hit in zip(seen.things, right, strict=True):
-        if thing.place != "whole" and not thing.worn:
-            pairs.setdefault(thing.lesson, []).append(hit)
+    for each in halves:
+        pairs.setdefault(each.thing.lesson, []).append(each.top1)
     return [all(hits) for hits in pairs.values()]
 
 

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sfumato.evaluate.colour import foreground, shown_colours
-from sfumato.evaluate.frechet import Moments, frechet_distance, moments
-from sfumato.evaluate.intervals import Interval, bootstrap, bootstrap_mean, wilson
+from sfumato.evaluate.intervals import Interval, bootstrap_mean, wilson
 from sfumato.evaluate.judge import Judge
-from sfumato.evaluate.kernel import kernel_distance
 from sfumato.evaluate.lessons import WINDOWS, crop, to_images
-from sfumato.evaluate.precision_recall import precision_recall
+from sfumato.evaluate.reference import distances, other_scenes
 from sfumato.world.other_words import OtherWords
 from sfumato.world.scene import compose
 from sfumato.world.spec import Placed
@@ -198,19 +196,23 @@ def real_pictures(world: World, prompts: Sequence[EvaluationPrompt]) -> Tensor:
 
 
 def reference_of_world(world: World, judge: Judge, count: int, size: int = _UNTOLD) -> Tensor:
-    """Real scenes to compare sets of pictures with: those of the prompts after the first ``count``.
+    """Real scenes to compare sets of pictures with: those of the prompts after the first ``count``, without copies.
 
     Args:
         world: where they come from.
         judge: gives the coordinates.
-        count: prompts that are scored and must not be among them.
-        size: scenes wanted.
+        count: prompts that are scored; neither they nor others with the same picture are among them.
+        size: further prompts that are looked at.
 
     Returns:
-        (size, R) coordinates.
+        (M, R) coordinates, M <= size: of each picture one.
+
+    Raises:
+        ValueError: the world is too small for so many different prompts.
     """
-    prompts = evaluation_prompts(world, count + size)[count:]
-    return judge.coordinates(judge.features(real_pictures(world, prompts)))
+    scenes = [compose(world, prompt.spec) for prompt in evaluation_prompts(world, count + size)]
+    found = other_scenes(scenes[count:], size, scenes[:count])
+    return judge.coordinates(judge.features(to_images(found)))
 
 
 def score(
@@ -223,7 +225,7 @@ def score(
     """All measures of one set of pictures.
 
     Args:
-        images: (N, 3, 64, 64) in [-1, 1], one a prompt, N >= 6.
+        images: (N, 3, 64, 64) in [-1, 1], one a prompt, N >= 8.
         prompts: N prompts.
         judge: fitted to the same world.
         reference: (M, R) coordinates of real scenes, see ``reference_of_world``.
@@ -236,7 +238,7 @@ def score(
         ValueError: another number or size of pictures.
     """
     table: dict[str, Interval | float] = dict(shares(judge_pictures(images, prompts, judge)))
-    table |= _distances(judge.coordinates(judge.features(images)), reference)
+    table |= distances(judge.coordinates(judge.features(images)), reference)
     if agreement is not None:
         table["pictures-words cosine"] = bootstrap_mean(agreement(images, [prompt.text for prompt in prompts]))
     return table
@@ -260,17 +262,4 @@ def score_other_words(images: Tensor, prompts: Sequence[OtherWords], judge: Judg
             len(prompts),
         )
         for among in (1, 5)
-    }
-
-
-def _distances(found: Tensor, reference: Tensor) -> dict[str, Interval | float]:
-    real: Moments = moments(reference)
-    balls = precision_recall(reference, found)
-    return {
-        "Fréchet distance": bootstrap(
-            lambda chosen: frechet_distance(real, found[chosen]), len(found), resamples=200, recentre=True
-        ),
-        "kernel distance x 1000": 1000 * kernel_distance(reference, found, size=min(len(found), len(reference))).value,
-        "precision": wilson(round(balls.precision * len(found)), len(found)),
-        "recall": wilson(round(balls.recall * len(reference)), len(reference)),
     }

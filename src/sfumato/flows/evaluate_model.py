@@ -125,7 +125,7 @@ def evaluate_model(
         count=settings.count,
         columns=tuple(sources),
         rows=rows,
-        notes=_notes(knower, settings.reference, len(others)),
+        notes=_notes(knower, len(reference), len(others)),
         settings=_settings(known, settings),
     )
     write_report(report, folder, "evaluation")
@@ -192,7 +192,7 @@ def _notes(judge: Judge, reference: int, others: int) -> tuple[str, ...]:
         f"(pictures scaled to {judge.settings['size']} pixels, antialiased bicubic) and a linear discriminant; "
         "colours are measured on pixels.",
         f"Fréchet and kernel distance, precision and recall (k = 3): on {judge.axes.shape[1]} principal axes of the "
-        f"pooled features, against {reference} real scenes of other prompts.",
+        f"pooled features, against {reference} real scenes of other prompts, no two alike and none like a scored one.",
         "codec: real pictures encoded and decoded; real: real pictures of the same prompts.",
         f"other words: {others} prompts whose noun is no concept's name, such as a puppy; right is any concept that is "
         "meant (`sfumato.world.other_words`).",

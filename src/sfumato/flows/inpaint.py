@@ -86,7 +86,8 @@ def inpaint(
         pictures (B, 3, H, W), float32, in [-1, 1].
 
     Raises:
-        ValueError: no prompts, other numbers of seeds or pictures, or a setting out of range.
+        ValueError: no prompts, other numbers of seeds or pictures, a setting out of range, or a path that is too short
+            to be walked again.
     """
     check_prompts(prompts, seeds)
     if walk.start is not None:
@@ -94,6 +95,11 @@ def inpaint(
     size = (given.images.shape[-2], given.images.shape[-1])
     sampler, noise = sampler_of(parts, walk), Noise(seeds)
     path = bumps(sampler.path, given.stretch, given.repaint)
+    if given.repaint > 1 and len(path) == len(sampler.path):
+        raise ValueError(
+            f"a path of {len(path) - 1} steps is too short for stretches of {given.stretch} to be walked again; take "
+            "more steps, a shorter stretch, or repaint 1"
+        )
     with torch.no_grad():
         text = prompted(parts, prompts, size, steer.edits, steer.neighbours)
         denoise = steered(parts, text.branch, size, steer, sampler.path)
@@ -102,7 +108,7 @@ def inpaint(
         known = encoded(parts, given.images, len(seeds))
         keep = KeepKnown(known, latent_mask(given.mask.to(known), *known.shape[-2:]), noise.fork("known"))
         x = sampler.scale * noise.like(known)
-        after = (*after_steps(parts, walk, noise), keep)
+        after = (*after_steps(parts, walk, noise, size), keep)
         images = parts.codec.decode(sample(denoise, x, path, step, noise=noise, after=after, watch=watch))
     return pasted(given.images, given.mask, images) if given.paste else images
 

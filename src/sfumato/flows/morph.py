@@ -37,7 +37,8 @@ class End:
     """Where a morph begins or ends.
 
     Args:
-        prompt: what the picture shows; "" asks for nothing, and guidance does nothing.
+        prompt: what the picture shows; "" asks for nothing, and guidance does nothing where that is the null, too (SDXL
+            has zeros for it).
         seed: of its noise.
         start: x (1, C, h, w) at the first level of the path, from ``flows.invert``; None: noise of the seed.
     """
@@ -89,8 +90,8 @@ def morph(
         watch: called with a record after each step.
 
     Returns:
-        pictures (B, 3, H, W), float32, in [-1, 1]; at shares 0 and 1 those that the ends make alone, the second if it
-        has the first one's seed or nothing is drawn on the way.
+        pictures (B, 3, H, W), float32, in [-1, 1]; at shares 0 and 1 those that the ends make alone, the second if
+        nothing is drawn on the way, or it has the first one's seed and both or neither have a start.
 
     Raises:
         ValueError: starts of another shape, or a setting out of range.
@@ -112,7 +113,7 @@ def morph(
             Condition.cat([lerp_conditions(texts[0], texts[1], share) for share in given.shares]), name="text"
         )
         denoise = steered(parts, text, size, steer, sampler.path)
-        after = after_steps(parts, walk, noise)
+        after = after_steps(parts, walk, noise, size)
         return parts.codec.decode(sample(denoise, x, sampler.path, sampler.step, noise=noise, after=after, watch=watch))
 
 

@@ -70,10 +70,12 @@ class Prompted:
     Args:
         branch: the condition, with the edits of its attention.
         words: where its tokens come from.
+        worded: whether the words are in the condition; False where neighbours stand in their place.
     """
 
     branch: Branch
     words: EncodedText
+    worded: bool = True
 
 
 def prompted(
@@ -98,10 +100,11 @@ def prompted(
     """
     words = parts.text(prompts)
     condition = _beside(parts, words.condition, neighbours)
-    if edits and not has_words(parts, neighbours):
+    worded = has_words(parts, neighbours)
+    if edits and not worded:
         raise ValueError("edits speak of words, and the context has neighbours in their place; leave one of them out")
     made = tuple(make(parts.text, words) for make in edits)
-    return Prompted(Branch(_told_size(parts, condition, size), made, "text"), words)
+    return Prompted(Branch(_told_size(parts, condition, size), made, "text"), words, worded)
 
 
 def condition_of(

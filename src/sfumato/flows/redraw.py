@@ -98,13 +98,13 @@ def redraw(
     size = (given.images.shape[-2], given.images.shape[-1])
     sampler, noise = sampler_of(parts, walk), Noise(seeds)
     path = suffix(sampler.path, given.strength)
-    _check_reached(walk, path)
+    _check_reached(walk, steer, path)
     with torch.no_grad():
         text = prompted(parts, prompts, size, steer.edits, steer.neighbours)
         denoise = steered(parts, text.branch, size, steer, sampler.path)
         known = encoded(parts, given.images, len(seeds))
         x = noised(known, noise.like(known), path[0])
-        after = after_steps(parts, walk, noise)
+        after = after_steps(parts, walk, noise, size)
         if given.mask is not None:
             mask = latent_mask(given.mask.to(known), *known.shape[-2:])
             after = (*after, KeepKnown(known, mask, noise.fork("known")))
@@ -113,14 +113,19 @@ def redraw(
     return pasted(given.images, given.mask, images) if given.paste and given.mask is not None else images
 
 
-def _check_reached(walk: Walk, path: Path) -> None:
-    """See that what acts on a first share of the whole path acts on the part of it that is walked, too."""
+def _check_reached(walk: Walk, steer: Steering, path: Path) -> None:
+    """See that what acts up to a share of the whole path acts on the part of it that is walked, too."""
     begin, first = (level.progress or 0.0 for level in path[:2])
     idle: dict[str, float] = {}
     if walk.like is not None and 0 < walk.like.until < first:
         idle["the picture to follow"] = walk.like.until
     if walk.excite is not None and walk.excite.scale and walk.excite.until <= begin:
         idle["the words to excite"] = walk.excite.until
+    if steer.interval is not None and steer.interval[1] <= begin:
+        idle["guidance in its interval"] = steer.interval[1]
+    for expert in steer.experts:
+        if expert.stop <= begin:
+            idle["an expert"] = expert.stop
     if idle:
         what, until = next(iter(idle.items()))
         raise ValueError(

@@ -35,7 +35,7 @@ from sfumato.core.image import resize
 from sfumato.core.noise import Noise
 from sfumato.core.sample import AfterStep, Record, sample
 from sfumato.encoders.text import EncodedText
-from sfumato.flows.prompts import Prompted, has_words, prompted
+from sfumato.flows.prompts import has_words, prompted
 from sfumato.flows.steering import Steering, model_of, steered
 from sfumato.flows.walk import Walk, after_steps, sampler_of, start_of, step_of
 from sfumato.guidance.local_blend import LocalBlend, check_blend
@@ -136,7 +136,8 @@ def rewrite(
         pictures (B, 3, H, W), float32, in [-1, 1]: of each rewrite its source, then its targets in their order.
 
     Raises:
-        ValueError: another number of seeds, a phrase that is in no prompt of its rewrite, or a setting out of range.
+        ValueError: another number of seeds, a phrase that is in no prompt of its rewrite, a weight of a phrase whose
+            window is 0, or a setting out of range.
     """
     if not given or len(given) != len(seeds):
         raise ValueError(f"needs a list of rewrites and one seed for each, got {len(given)} and {len(seeds)}")
@@ -159,8 +160,8 @@ def rewrite(
         denoise = steered(parts, asked, size, steer, sampler.path)
         grid = _coarse(x.shape[-2], x.shape[-1], side)
         blends = _blends(text.words, given, pairs, lambda: resize(recorder.finest(), *grid))
-        step = step_of(model_of(parts, steer), walk, sampler, Prompted(edited, text.words))
-        after = (*after_steps(parts, walk, noise), *blends)
+        step = step_of(model_of(parts, steer), walk, sampler, replace(text, branch=edited))
+        after = (*after_steps(parts, walk, noise, size), *blends)
         return parts.codec.decode(sample(denoise, x, sampler.path, step, noise=noise, after=after, watch=watch))
 
 
@@ -200,6 +201,11 @@ def _edits(
             for phrase, value in asked.items():
                 for image, tokens in _places(words, phrase, targets):
                     table[image, tokens] = value
+        for phrase in each.weights:
+            if not any(until[image, tokens].any() for image, tokens in _places(words, phrase, targets)):
+                raise ValueError(
+                    f"the weight of {phrase!r} acts while its window lasts, and that is 0; give it another"
+                )
         injected[each.self_attention] = (*injected.get(each.self_attention, ()), *its)
     alignment = Alignment.cat([each.align(words, its) for each, its in zip(given, pairs, strict=True)])
     shapes = (SelfInjection(its, end, side) for end, its in injected.items() if end > 0)

@@ -177,7 +177,8 @@ def steered(parts: Parts, text: Branch, size: tuple[int, int], steer: Steering, 
         x (B, C, h, w) and its level to x0.
 
     Raises:
-        ValueError: another number of scales, nulls or prompts of a concept than pictures; thresholding of latents.
+        ValueError: another number of scales, nulls or prompts of a concept than pictures, nulls of another model;
+            thresholding of latents.
     """
     if steer.threshold is not None and isinstance(parts.codec, LatentCodec):
         raise ValueError(
@@ -220,16 +221,23 @@ def _mix(
 
     none = Branch(null_of(parts, count, size, steer.negative, steer.neighbours), name="none")
     if steer.nulls is not None:
-        tuned = null_by_step(none.condition, [_of_each(tokens, count) for tokens in steer.nulls], list(path))
+        tuned = null_by_step(none.condition, [_of_each(tokens, none.condition) for tokens in steer.nulls], list(path))
         return lambda level: perturb(at_scale(tuned(level), scale))
     mix = perturb(at_scale(none, scale))
     return mix if steer.interval is None else in_interval(mix, at_scale(none, 1.0), *steer.interval)
 
 
-def _of_each(tokens: Tensor, count: int) -> Tensor:
+def _of_each(tokens: Tensor, null: Condition) -> Tensor:
+    """Tuned tokens (B, L, D) in the place of a null's, on its device."""
+    count, width = null.count or 0, 0 if null.tokens is None else null.tokens.shape[-1]
+    if null.tokens is None or tokens.ndim != 3 or tokens.shape[-1] != width:
+        raise ValueError(
+            f"the nulls must have shape (B, L, {width}) for this model, got {tuple(tokens.shape)}; give those that "
+            "were tuned with it"
+        )
     if len(tokens) not in (1, count):
         raise ValueError(f"the nulls were tuned for {len(tokens)} pictures and there are {count}")
-    return tokens.expand(count, -1, -1)
+    return tokens.to(null.tokens.device).expand(count, -1, -1)
 
 
 def _of_concept(parts: Parts, concept: Concept, count: int, size: tuple[int, int]) -> Condition:

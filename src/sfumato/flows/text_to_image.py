@@ -60,7 +60,7 @@ def text_to_image(
         text = prompted(parts, prompts, size, steer.edits, steer.neighbours)
         denoise = steered(parts, text.branch, size, steer, sampler.path)
         x = start_of(parts, walk, sampler.scale, noise, size)
-        step, after = step_of(model_of(parts, steer), walk, sampler, text), after_steps(parts, walk, noise)
+        step, after = step_of(model_of(parts, steer), walk, sampler, text), after_steps(parts, walk, noise, size)
         x0 = sample(denoise, x, sampler.path, step, noise=noise, after=after, watch=watch)
         return parts.codec.decode(x0)
 

@@ -105,10 +105,12 @@ def step_of(model: Model, walk: Walk, sampler: Sampler, text: Prompted) -> Step:
         text: the prompts, with the edits of their attention.
 
     Raises:
-        ValueError: a phrase that a prompt does not have.
+        ValueError: a phrase that a prompt does not have, or words to excite where the context has none.
     """
     if walk.excite is None:
         return sampler.step
+    if not text.worded:
+        raise ValueError("excite speaks of words, and the context has neighbours in their place; keep the words")
     return walk.excite.over(sampler.step, attention_to(model, text.branch, text.words, walk.excite.phrases))
 
 
@@ -133,8 +135,14 @@ def start_of(parts: Parts, walk: Walk, scale: float, noise: Noise, size: tuple[i
     return walk.start.to(parts.device).float().expand(count, *shape)
 
 
-def after_steps(parts: Parts, walk: Walk, noise: Noise) -> tuple[AfterStep, ...]:
-    """What a walk does to x after each step, for pictures of the noise's seeds.
+def after_steps(parts: Parts, walk: Walk, noise: Noise, size: tuple[int, int]) -> tuple[AfterStep, ...]:
+    """What a walk does to x after each step.
+
+    Args:
+        parts: with the codec.
+        walk: how.
+        noise: one seed a picture.
+        size: height and width of the pictures, in pixels.
 
     Raises:
         ValueError: pictures to follow of another number or size, or blocks that do not fit.
@@ -144,6 +152,9 @@ def after_steps(parts: Parts, walk: Walk, noise: Noise) -> tuple[AfterStep, ...]
     like, factor = walk.like, parts.codec.factor
     if like.scale < factor or like.scale % factor:
         raise ValueError(f"the scale of like must be a multiple of {factor} pixels for this model, got {like.scale}")
+    if check_images(like.images).shape[-2:] != size:
+        high, wide = like.images.shape[-2:]
+        raise ValueError(f"the picture to follow is {wide}x{high} and those to be made {size[1]}x{size[0]}; resize it")
     reference = encoded(parts, like.images, len(noise.seeds))
     return (Ilvr(reference, noise.fork("like"), like.scale // factor, like.until),)
 

@@ -70,6 +70,8 @@ def lerp_conditions(first: Condition, second: Condition, share: float) -> Condit
     Paper: Hierarchical Text-Conditional Image Generation with CLIP Latents (Ramesh et al., 2022), arXiv:2204.06125,
         section 3.2.
     """
+    if not 0 <= share <= 1:
+        raise ValueError(f"needs a share in [0, 1], got {share}")
     if share in (0, 1):
         return second if share else first
     joined = Condition.cat([first, second])

@@ -35,8 +35,6 @@ from sfumato.core.steps import Denoiser, State
 __all__ = ["Inversion", "Variant"]
 
 Variant = Literal["plain", "target", "fixed_point"]
-_ALL_NOISE = 20.0
-"""sigma / alpha from which on x holds next to no signal; Stable Diffusion's levels end at 14.6."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Inversion:
         raised = _raised(x, self._first(denoise, x, level, next_level), level, next_level)
         for _ in range(self.iterations if self.variant == "fixed_point" else 0):
             x0 = denoise(raised, next_level)
-            if next_level.sigma > _ALL_NOISE * next_level.alpha:
+            if next_level.is_nearly_noise:
                 raised = _met(x, from_x0("v", x0, raised, next_level), level, next_level)
             else:
                 raised = _raised(x, to_noise(raised, x0, next_level), level, next_level)

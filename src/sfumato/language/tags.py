@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sfumato.language.words import (
@@ -19,7 +21,19 @@ from sfumato.language.words import (
 
 __all__ = ["Token", "tagged"]
 
-_WORD = re.compile(r"['’]s\b|\d+(?:[.,:]\d+)+|\w+(?:[-'’]\w+)*|[^\w\s]")
+# Letters written as two characters have their accents after them, as decomposed text does.
+_LETTERS = r"[\w\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+_WORD = re.compile(
+    r"['’]s\b"
+    r"|\b(?:st|mr|mrs|ms|dr|mt)\.(?=\s+\w)"
+    r"|\b[^\W\d_]{1,2}\.(?:[^\W\d_]\.)+"
+    rf"|(?:[$€£¥#](?=\d))?{_LETTERS}(?:(?:[-\u2011–/'’]|(?<=\d)[.,:](?=\d)){_LETTERS})*(?:(?<=\d)[%°])?[™®©]?"
+    r"|[^\w\s]",
+    re.IGNORECASE,
+)
+_SIGN = re.compile("([/–])")
+_MARKS = "$€£¥#%°™®©"
+_PLAIN = str.maketrans({"’": "'", "\u2011": "-", "–": "-"})
 _OPEN = ("noun", "adj", "form")
 _MODIFIERS = ("det", "adj", "num", "poss")
 
@@ -31,7 +45,7 @@ class Token:
     Args:
         start: its first character.
         end: the one after its last.
-        word: in small letters.
+        word: in small letters, with one character a letter and plain hyphens and apostrophes.
         tag: "det", "num", "adj", "noun", "poss", "pron", "prep", "verb" (finite), "part" (a participle that begins or
             continues a verb phrase), "rel", "adv", "cc", "comma" or "stop".
     """
@@ -44,7 +58,7 @@ class Token:
 
 def tagged(text: str) -> list[Token]:
     """The words of a text, each with its class."""
-    words = _joined([_listed(match) for match in _WORD.finditer(text)])
+    words = _joined(_possessives([token for match in _WORD.finditer(text) for token in _parts(match)]))
     found: list[Token] = []
     article: Token | None = None
     for index, token in enumerate(words):
@@ -59,16 +73,47 @@ def tagged(text: str) -> list[Token]:
     return found
 
 
-def _listed(match: re.Match[str]) -> Token:
+def _parts(match: re.Match[str]) -> Iterator[Token]:
+    """A word, cut at each slash or dash after which another thing begins ("a red car/a blue bird")."""
+    pieces = _SIGN.split(match.group())
+    start = end = match.start()
+    if len(pieces) == 1 or match.group().lower() in TAGS:
+        pieces = [match.group()]
+    for before, sign, after in zip(pieces[::2], pieces[1::2], pieces[2::2], strict=False):
+        end += len(before) + 1
+        if _begins_another(_plain(before), sign, _plain(after)):
+            yield _listed(match.string, start, end - 1)
+            yield Token(end - 1, end, sign, "cc" if sign == "/" else "stop")
+            start = end
+    yield _listed(match.string, start, match.end())
+
+
+def _begins_another(before: str, sign: str, after: str) -> bool:
+    """Whether what follows a slash or a dash is another thing, and not the rest of a word ("black/white", "3/4")."""
+    first, second = TAGS.get(before.rpartition("-")[2], "noun"), TAGS.get(after.partition("-")[0], "noun")
+    described = ("noun", "adj", "num")
+    if second == "det":
+        return first in described
+    if sign == "–" or len(before) == len(after) == 1:
+        return False
+    return first not in described or second not in described or (second == "adj" and first != "adj")
+
+
+def _plain(word: str) -> str:
+    """A word as the lists have it: small letters, one character a letter, plain hyphens and apostrophes."""
+    return unicodedata.normalize("NFC", word.lower()).translate(_PLAIN)
+
+
+def _listed(text: str, start: int, end: int) -> Token:
     """A word with the class that it has by itself; "form" for what may be a form of a verb."""
-    word = match.group().lower().replace("’", "'")
+    word = _plain(text[start:end])
     if (tag := TAGS.get(word)) is None:
-        tag = _by_shape(word)
-    return Token(match.start(), match.end(), word, tag)
+        tag = _by_shape(word.strip(_MARKS) or word)
+    return Token(start, end, word, tag)
 
 
 def _by_shape(word: str) -> str:
-    last = word.rpartition("-")[2]
+    last = word.replace("/", "-").rpartition("-")[2]
     if not (word[0].isalnum() or word[0] == "_"):
         return "stop"
     if word[0].isdigit():
@@ -82,6 +127,24 @@ def _by_shape(word: str) -> str:
     if word.endswith(("ous", "ful", "less")):
         return "adj"
     return "adv" if word.endswith("ly") else "noun"
+
+
+def _possessives(words: list[Token]) -> list[Token]:
+    """The same words, a plural and its apostrophe ("the dogs' bowl") put together, unless a quotation ends there."""
+    found: list[Token] = []
+    quoted = False
+    for index, token in enumerate(words):
+        if token.word not in ("'", "’") or not 0 < index < len(words) - 1:
+            found.append(token)
+            continue
+        before, after = words[index - 1], words[index + 1]
+        owner = before.end == token.start and before.tag in _OPEN and before.word.endswith("s")
+        if owner and not quoted and token.end < after.start and after.tag in (*_OPEN, "num"):
+            found[-1] = Token(before.start, token.end, before.word + "'", "poss")
+        else:
+            found.append(token)
+            quoted = before.end < token.start and token.end == after.start
+    return found
 
 
 def _joined(words: list[Token]) -> list[Token]:

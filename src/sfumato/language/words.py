@@ -184,7 +184,7 @@ TAGS: Mapping[str, str] = {
     **dict.fromkeys(_STOPS, "stop"),
     **dict.fromkeys(NOUNS, "noun"),
     **dict.fromkeys(("that", "which", "who", "whose", "whom", "where"), "rel"),
-    **dict.fromkeys(("and", "or", "&"), "cc"),
+    **dict.fromkeys(("and", "or", "&", "and/or"), "cc"),
     "'s": "poss",
     ",": "comma",
 }

@@ -18,7 +18,6 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.retrieval.fault import RetrievalError
@@ -32,6 +31,7 @@ from sfumato.retrieval.merge import (
     train_coarse,
     write_shard,
 )
+from sfumato.retrieval.nearest import nearest
 from sfumato.retrieval.recall import Recall, Truth, fewest_probes, truth_of
 from sfumato.retrieval.units import Stream, unit
 
@@ -40,8 +40,6 @@ __all__ = ["Fill", "Index", "IndexFacts", "build_index", "finish_index", "open_i
 Fill = Callable[[Any, Stream], Any]
 """From an index that knows its lists and a stream to one with its vectors, as ``merge.add_shard``."""
 
-_QUERIES = 4096
-_TIED = (1, 32, 1024)
 _NAME = re.compile(r"index-[0-9a-f]{16}\.faiss")
 _EXACT = Recall(share=1.0, low=1.0, high=1.0, count=0, queries=0)
 
@@ -104,6 +102,7 @@ class Index:
     def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The rows with the largest cosines, the largest first, and of equal ones the smallest row first.
 
+        Equal are cosines within 1e-6 of the largest of them: those of copies of a vector may differ in the last bits.
         So too at the last place, if at most a thousand rows share it; of more, some are found.
 
         Args:
@@ -121,7 +120,7 @@ class Index:
         if not 1 <= count <= self.facts.entries:
             raise ValueError(f"the index has {self.facts.entries} entries; cannot find {count} of them")
         asked = np.ascontiguousarray(queries.detach().cpu().numpy(), np.float32)
-        rows, cosines = _nearest(self.faiss, asked, count)
+        rows, cosines = nearest(self.faiss, asked, count)
         return torch.from_numpy(rows), torch.from_numpy(cosines)
 
 
@@ -194,7 +193,7 @@ def finish_index(folder: Path, index: Any, truth: Truth, recall: float) -> Index
 
     def recall_at(probes: int) -> Recall:
         lists.nprobe = probes
-        return truth.recall(lambda queries, count: _nearest(index, queries, count)[0])
+        return truth.recall(lambda queries, count: nearest(index, queries, count)[0])
 
     reached = fewest_probes(recall_at, lists.nlist, recall)
     if reached is None:
@@ -252,49 +251,3 @@ def _written(folder: Path, index: Any, measured: Recall) -> IndexFacts:
         queries=measured.queries,
         probes=0 if lists is None else lists.nprobe,
     )
-
-
-def _nearest(index: Any, asked: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Rows (B, k) and cosines (B, k) for queries (B, D).
-
-    Of rows that share the k-th place faiss keeps any. One more than k is searched for, which shows whether there are
-    such, and for the few queries that have them so many more as ``_TIED`` says, until all of them are found.
-    """
-    rows, cosines = np.empty((len(asked), count), np.int64), np.empty((len(asked), count), np.float32)
-    left: Any = slice(None)
-    for more in _TIED:
-        wide = min(count + more, index.ntotal)
-        found, near = _searched(index, asked[left], count, wide)
-        rows[left], cosines[left] = found[:, :count], near[:, :count]
-        left = np.arange(len(asked))[left][near[:, -1] == near[:, count - 1]]
-        if wide == index.ntotal or not len(left):
-            break
-    return rows, cosines
-
-
-def _searched(
-    index: Any, asked: NDArray[np.float32], count: int, wide: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Rows (B, wide) and cosines (B, wide), of equal ones the smallest row first; the first ``count`` are there."""
-    rows, cosines = np.empty((len(asked), wide), np.int64), np.empty((len(asked), wide), np.float32)
-    for start in range(0, len(asked), _QUERIES):
-        part = slice(start, start + _QUERIES)
-        cosines[part], rows[part] = index.search(asked[part], wide)
-    short = (rows[:, :count] < 0).any(1)
-    if short.any():  # the lists that were looked into hold fewer
-        cosines[short], rows[short] = index.search(asked[short], wide, params=_everywhere(index))
-    np.clip(cosines, -1, 1, out=cosines, where=rows >= 0)
-    if (cosines[:, 1:] == cosines[:, :-1]).any():
-        order = np.lexsort((rows, -cosines))
-        rows, cosines = np.take_along_axis(rows, order, 1), np.take_along_axis(cosines, order, 1)
-    return rows, cosines
-
-
-def _everywhere(index: Any) -> Any:
-    """Parameters of a search that looks into all lists."""
-    lists: Any = lists_of(index)
-    every = faiss.SearchParametersIVF(nprobe=lists.nlist)  # pyright: ignore[reportCallIssue]
-    if not isinstance(index, faiss.IndexRefine):
-        return every
-    named = {"k_factor": index.k_factor, "base_index_params": every}
-    return faiss.IndexRefineSearchParameters(**named)

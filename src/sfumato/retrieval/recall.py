@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from sfumato.retrieval.units import Stream
 
-__all__ = ["Recall", "Truth", "fewest_probes", "truth_of"]
+__all__ = ["EQUAL", "Recall", "Truth", "fewest_probes", "truth_of"]
 
 _TIED = 50
-_EQUAL = 1e-6
+EQUAL = 1e-6
+"""Cosines that differ by less are equal: copies of a vector come out with others in their last bits."""
 _Z = 1.959964
 
 
@@ -107,7 +108,7 @@ def truth_of(stream: Stream, *, count: int = 10, queries: int = 1000, seed: int 
         best = np.argsort(-near, axis=1, kind="stable")[:, :kept]
         cosines, rows = np.take_along_axis(near, best, 1), np.take_along_axis(near_rows, best, 1)
     rows, cosines = _without(own, rows, rows), _without(own, rows, cosines)
-    near_enough = cosines >= cosines[:, count - 1 : count] - _EQUAL
+    near_enough = cosines >= cosines[:, count - 1 : count] - EQUAL
     return Truth(asked, own, np.where(near_enough, rows, -1), count)
 
 

@@ -12,6 +12,7 @@ import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,13 +29,20 @@ from sfumato.samplers.schedule import prediction_of
 
 __all__ = ["DiffusersStep", "class_names", "from_scheduler", "scheduler_of"]
 
+_ZERO_SNR = "rescale_betas_zero_snr"
+_WEIGH_BY_RATIO = ("HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler")
+"""Whose steps multiply small errors of a slope by sigma / alpha, so that they need levels where that is not large."""
+
 
 def class_names() -> tuple[str, ...]:
-    """The class names of all diffusers schedulers that sample checkpoints with a table of trained times."""
+    """The class names of all diffusers schedulers that sample checkpoints with a table of trained times.
+
+    Left out are one with levels of its own, and one whose noise cannot be drawn from the images' seeds.
+    """
     from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 
-    own_tables = {"EDMEulerScheduler"}
-    return (*sorted(set(KarrasDiffusionSchedulers.__members__) - own_tables), "LCMScheduler", "TCDScheduler")
+    left_out = {"EDMEulerScheduler", "DPMSolverSDEScheduler"}
+    return (*sorted(set(KarrasDiffusionSchedulers.__members__) - left_out), "LCMScheduler", "TCDScheduler")
 
 
 def scheduler_of(name: str, config: Mapping[str, Any]) -> Any:
@@ -44,18 +52,31 @@ def scheduler_of(name: str, config: Mapping[str, Any]) -> Any:
     clip where the settings say nothing, and clean estimates of latents leave [-1, 1].
 
     Raises:
-        ValueError: the class cannot be built from these settings.
+        ValueError: the class cannot be built from these settings, or does not know that the checkpoint was trained with
+            ``rescale_betas_zero_snr`` and would sample on other levels.
     """
     import diffusers.schedulers
 
-    kind = getattr(diffusers.schedulers, name)
-    parameters = inspect.signature(kind.__init__).parameters
+    kind, parameters = getattr(diffusers.schedulers, name), _settings_of(name)
+    if config.get(_ZERO_SNR) and _ZERO_SNR not in parameters:
+        follow = ", ".join(each for each in class_names() if _ZERO_SNR in _settings_of(each))
+        raise ValueError(
+            f"this checkpoint was trained with {_ZERO_SNR}, which {name} does not know, so its levels would be others; "
+            f"choose ddim, dpmpp_2m, euler, euler_a, heun, unipc or lcm, or a class that does: {follow}"
+        )
     known = {key: value for key, value in {**config, "clip_sample": False}.items() if key in parameters}
     try:
         return kind(**known)
     except (ImportError, NotImplementedError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{name} cannot be used with this checkpoint's scheduler settings: {reason}") from error
+
+
+def _settings_of(name: str) -> tuple[str, ...]:
+    """The names of a class's settings."""
+    import diffusers.schedulers
+
+    return tuple(inspect.signature(getattr(diffusers.schedulers, name).__init__).parameters)
 
 
 def from_scheduler(scheduler: Any, steps: int) -> Sampler:
@@ -69,7 +90,8 @@ def from_scheduler(scheduler: Any, steps: int) -> Sampler:
         a path of one level for each of the scheduler's timesteps and the end, a step, and the scale of the first noise.
 
     Raises:
-        ValueError: steps that the scheduler refuses, a scheduler without a table of trained times, or one that goes up.
+        ValueError: steps that the scheduler refuses or with which it visits a level twice; a scheduler without a table
+            of trained times, or one that cannot begin at a level that is nearly all noise where its path does.
     """
     fresh = copy.deepcopy(scheduler)
     if getattr(fresh, "alphas_cumprod", None) is None:
@@ -78,10 +100,22 @@ def from_scheduler(scheduler: Any, steps: int) -> Sampler:
         fresh.set_timesteps(steps)
     except (ImportError, ValueError) as error:
         raise ValueError(f"{type(fresh).__name__} refuses {steps} steps: {error}") from error
-    path = _path(fresh)
-    in_ratio = _works_in_ratio(fresh)
-    start = float(path[0].alpha) if in_ratio else 1.0
-    return Sampler(path, DiffusersStep(fresh, in_ratio), start * float(fresh.init_noise_sigma))
+    path, step = _path(fresh), DiffusersStep(fresh, _works_in_ratio(fresh))
+    _check_path(path, step, steps)
+    start = float(path[0].alpha) if step.in_ratio else 1.0
+    return Sampler(path, step, start * float(fresh.init_noise_sigma))
+
+
+def _check_path(path: Path, step: DiffusersStep, steps: int) -> None:
+    name = type(step.scheduler).__name__
+    if name in _WEIGH_BY_RATIO and path[0].is_nearly_noise:
+        raise ValueError(
+            f"{name} cannot begin where sigma is {float(path[0].ratio):.3g} times alpha, as this checkpoint's path "
+            "does; choose our own heun, dpmpp_2m or unipc"
+        )
+    twice = (a.time == b.time and a.sigma == b.sigma for a, b in pairwise(path[:-1]))
+    if not step.looks_twice and any(twice):
+        raise ValueError(f"{name} visits a level twice with {steps} steps; use fewer steps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +138,8 @@ class DiffusersStep:
         """x (B, ...) at ``level`` to x at ``next_level``; the state is index, a copy of the scheduler, and x there.
 
         Raises:
-            ValueError: a level that the scheduler has not, or one in its middle if it looks twice a step.
+            ValueError: a level that the scheduler has not, or one in its middle if it looks twice a step; x that is no
+                longer finite after the step.
         """
         index, scheduler, left = state or (*self._begun(level), x)
         scheduler = copy.deepcopy(scheduler)
@@ -116,6 +151,11 @@ class DiffusersStep:
         output = from_x0(prediction_of(scheduler.config), denoise(x, level), x, level)
         moved = scheduler.step(output, time, theirs, **_random(scheduler, noise)).prev_sample
         moved = moved * along(next_level.alpha, x) if self.in_ratio else moved
+        if not moved.isfinite().all():
+            raise ValueError(
+                f"x is no longer finite after the step of {type(scheduler).__name__} from {level}; choose another "
+                "number of steps, or ddim, dpmpp_2m, euler, euler_a or heun"
+            )
         return moved, (index + 1, scheduler, moved)
 
     @property
