@@ -47,12 +47,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         OutputError: the file cannot be written.
     """
-    if not options.prompt.strip():
-        raise UsageError("the prompt is empty; say what the picture shows")
-    if options.output.exists() and options.output.samefile(options.image):
-        raise UsageError(f"{options.output} is the picture itself; choose another --output")
-    if options.output.exists() and not options.force:
-        raise UsageError(f"{options.output} exists; choose another --output, or --force")
+    _check(options)
     prepare_folder(options.output.parent)
     sources = Sources(find(options.model))
     picture = sources.add(options.image)
@@ -106,3 +101,12 @@ def _way_back(options: argparse.Namespace, guidance: float, size: str | None) ->
     words = ["--start", str(options.output), "--steps", str(options.steps), "--guidance", f"{guidance:g}"]
     words += [word for flag, value in more.items() if value is not None for word in (flag, str(value))]
     return ["sfumato", "generate", options.prompt, *words]
+
+
+def _check(options: argparse.Namespace) -> None:
+    if not options.prompt.strip():
+        raise UsageError("the prompt is empty; say what the picture shows")
+    if options.output.exists() and options.output.samefile(options.image):
+        raise UsageError(f"{options.output} is the picture itself; choose another --output")
+    if options.output.exists() and not options.force:
+        raise UsageError(f"{options.output} exists; choose another --output, or --force")
