@@ -28,7 +28,7 @@ from PIL import Image
 from sfumato.world.names import Concept, concepts_of
 from sfumato.world.packages import PACKAGES, Package, PackageError, download, find, members
 from sfumato.world.pictures import SIZE, Rgba, normalise
-from sfumato.world.store import STYLES, World, WorldError, cache_path, open_world, save_world, subset
+from sfumato.world.store import STYLES, World, WorldError, cache_path, check_replaceable, open_world, save_world, subset
 
 __all__ = ["STYLES", "Concept", "World", "WorldError", "cache_path", "fetch", "open_world", "save_world", "subset"]
 
@@ -49,12 +49,14 @@ def fetch(folder: Path | None = None, cache: Path | None = None, say: Callable[[
         The cache folder.
 
     Raises:
-        WorldError: packages are missing or damaged; all of them are named, and so is the remedy.
+        WorldError: packages are missing or damaged; all of them are named, and so is the remedy. Or the cache's place
+            holds other things, which is seen before anything is asked for.
     """
+    target = cache or cache_path()
+    check_replaceable(target)
     with _places(folder, say) as places:
         say("reading pictures")
         world = _read(places)
-    target = cache or cache_path()
     save_world(world, target)
     say(f"wrote {len(world.concepts)} concepts to {target}")
     return target

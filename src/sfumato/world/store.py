@@ -22,7 +22,16 @@ from sfumato.world.names import Concept
 from sfumato.world.packages import PACKAGES
 from sfumato.world.pictures import SIZE, Rgba
 
-__all__ = ["STYLES", "World", "WorldError", "cache_path", "open_world", "save_world", "subset"]
+__all__ = [
+    "STYLES",
+    "World",
+    "WorldError",
+    "cache_path",
+    "check_replaceable",
+    "open_world",
+    "save_world",
+    "subset",
+]
 
 STYLES = tuple(package.style for package in PACKAGES)
 _FORMAT = 1
@@ -147,7 +156,7 @@ def save_world(world: World, target: Path) -> None:
     Raises:
         WorldError: the folder holds other things than a cache, which would be lost.
     """
-    _check_replaceable(target)
+    check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
@@ -161,7 +170,12 @@ def save_world(world: World, target: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _check_replaceable(target: Path) -> None:
+def check_replaceable(target: Path) -> None:
+    """See that a folder is free for a cache: not there, empty, or a cache itself.
+
+    Raises:
+        WorldError: it holds other things, which would be lost.
+    """
     own = {"concepts.json", *(f"{style}.npz" for style in STYLES)}
     others = sorted({path.name for path in target.iterdir()} - own) if target.is_dir() else []
     if others or (target.exists() and not target.is_dir()):
