@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from sfumato.a1111 import SAMPLERS, Written, join, short_name, split
+from sfumato.a1111 import SAMPLERS, Written, foreign, join, short_name, split
 from sfumato.samplers.names import SHORT_NAMES
 
 TEXT = """a cat, (sitting:1.2)
@@ -51,8 +51,16 @@ def test_hostile_lines_take_no_time(line: str) -> None:
 
 
 def test_names_of_samplers() -> None:
-    assert short_name("dpm++ 2m") == "dpmpp_2m"
-    assert short_name("DPM++ SDE") is None
+    assert short_name("dpm++ 2m") == ("dpmpp_2m", "")
+    assert short_name("DPM++ 2M Karras") == ("dpmpp_2m", "Karras")
+    assert short_name("DPM++ SDE") == (None, "")
+    assert short_name("DPM++ SDE Karras") == (None, "Karras")
+
+
+def test_what_another_program_reads_in_a_prompt() -> None:
+    prompt = "a (red:1.3) cat <lora:film:0.8>, (at 10:30), 16:9 (plain)"
+    assert foreign(prompt) == ["(red:1.3)", "<lora:film:0.8>", "(at 10:30)"]
+    assert foreign("(" * 100_000) == [] and foreign("<lora:" * 10_000) == []
 
 
 def test_the_command_line_offers_the_samplers_that_there_are() -> None:

@@ -128,6 +128,15 @@ def test_a_picture_made_elsewhere() -> None:
     assert found.recipe.scheduler == "ddim"
 
 
+def test_the_words_of_another_program_are_listed() -> None:
+    text = "a (red:1.3) cat <lora:film:0.8>\nSteps: 20, Sampler: DPM++ 2M Karras, Seed: 1, Version: v1.9"
+    found = from_a1111(text)
+    assert found.recipe.scheduler == "dpmpp_2m"
+    more = " as more than words"
+    assert found.ignored == ("Schedule type: Karras", f"(red:1.3){more}", f"<lora:film:0.8>{more}")
+    assert not found.ours and from_a1111(to_a1111(RECIPE)).ours
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

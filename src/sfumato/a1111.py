@@ -10,10 +10,11 @@ It is read as untrusted input: no pattern is matched that could take long, and n
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["SAMPLERS", "Written", "join", "short_name", "split"]
+__all__ = ["SAMPLERS", "Written", "foreign", "join", "short_name", "split"]
 
 SAMPLERS: Mapping[str, str] = {
     "ddim": "DDIM",
@@ -25,6 +26,9 @@ SAMPLERS: Mapping[str, str] = {
     "lcm": "LCM",
 }
 """Our short names of schedulers, and A1111's."""
+
+_LEVELS = ("karras", "exponential", "polyexponential")
+_FOREIGN = re.compile(r"<[a-z]{2,20}:[^<>]{1,200}>|\([^()]{1,200}:[0-9.]{1,8}\)")
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,21 @@ class Written:
     after: str = ""
 
 
-def short_name(sampler: str) -> str | None:
-    """Our name of a sampler of A1111, or None if it has no counterpart here."""
-    return {theirs.casefold(): ours for ours, theirs in SAMPLERS.items()}.get(sampler.casefold())
+def short_name(sampler: str) -> tuple[str | None, str]:
+    """Our name of a sampler of A1111, None if it has no counterpart here; and the noise levels that its name ends with.
+
+    Until version 1.9 "DPM++ 2M Karras" was DPM++ 2M along the levels of Karras et al.
+    """
+    known = {theirs.casefold(): ours for ours, theirs in SAMPLERS.items()}
+    plain, _, levels = sampler.rpartition(" ")
+    if sampler.casefold() not in known and levels.casefold() in _LEVELS:
+        return known.get(plain.casefold()), levels
+    return known.get(sampler.casefold()), ""
+
+
+def foreign(prompt: str) -> list[str]:
+    """The parts of a prompt that A1111 does not read as words: "(red:1.3)", "<lora:film:0.8>"."""
+    return _FOREIGN.findall(prompt)
 
 
 def join(written: Written) -> str:

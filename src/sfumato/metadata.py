@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, TypeVar, cast
 
-from sfumato.a1111 import SAMPLERS, Written, join, short_name, split
+from sfumato.a1111 import SAMPLERS, Written, foreign, join, short_name, split
 from sfumato.fields import shown
 from sfumato.from_memory import FromMemory
 from sfumato.given import Given
@@ -55,11 +55,13 @@ class Found:
         recipe: what it says.
         ignored: settings of another program that have no counterpart here, each as "name: value".
         complete: whether it is our own, with every setting; else defaults stand for what was not said.
+        ours: whether sfumato wrote it; if it is not complete, of both its forms only A1111's is left.
     """
 
     recipe: Recipe
     ignored: tuple[str, ...] = ()
     complete: bool = True
+    ours: bool = True
 
 
 def chunks(recipe: Recipe) -> dict[str, str]:
@@ -159,7 +161,12 @@ def from_a1111(text: str) -> Found:
         ignored += [] if read or name == "Version" else [f"{name}: {word}"]
     if "seed" not in values:
         raise MetadataError("its recipe names no seed")
-    return Found(_checked(Recipe, values), tuple(ignored), complete=False)
+    if "scheduler" in values and (levels := short_name(written.settings["Sampler"])[1]):
+        ignored.append(f"Schedule type: {levels}")
+    ours = written.settings.get("Version", "").startswith("sfumato")
+    if not ours:
+        ignored += [f"{each} as more than words" for each in foreign(f"{written.prompt}\n{written.negative}")]
+    return Found(_checked(Recipe, values), tuple(ignored), complete=False, ours=ours)
 
 
 def _read(name: str, word: str) -> dict[str, Any]:
@@ -212,7 +219,7 @@ def _checked(record: type[_Record], values: dict[str, Any]) -> _Record:
 
 
 def _sampler(word: str) -> dict[str, Any]:
-    short = short_name(word)
+    short, _ = short_name(word)
     return {"scheduler": short} if short else {}
 
 

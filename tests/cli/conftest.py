@@ -36,6 +36,11 @@ class Told:
         """The JSON objects on stdout."""
         return [json.loads(line) for line in self.out.splitlines()]
 
+    @property
+    def pictures(self) -> list[dict[str, Any]]:
+        """Those of pictures with a recipe."""
+        return [facts for facts in self.objects if facts["kind"] == "picture"]
+
 
 Typed = Callable[..., Told]
 

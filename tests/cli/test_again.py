@@ -131,3 +131,19 @@ def test_a_path_as_the_name_of_a_model_is_never_opened(sfumato: Typed, made: Pat
     assert told.code == 2
     assert "say where its folder is by --model" in told.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_holds_something_else_by_now(sfumato: Typed, photo: Path, sd1: Path, tmp_path: Path) -> None:
+    words = ("--model", sd1, "--steps", 2, "--size", 32, "-o", tmp_path / "out")
+    assert sfumato("redraw", photo, "a hat", *words).code == 0
+    Image.new("RGB", (32, 32)).save(photo)
+    again = ("again", tmp_path / "out" / "a-hat-0000.png", "--model", sd1, "-o", tmp_path / "again")
+    told = sfumato(*again, "--given", photo)
+    assert told.code == 2 and f"{photo} holds something else by now" in told.err
+
+
+def test_our_own_short_form_is_not_called_anothers(sfumato: Typed, made: Path, sd1: Path, tmp_path: Path) -> None:
+    with Image.open(made) as image:
+        short = picture(tmp_path / "short.png", parameters=image.info["parameters"])
+    told = sfumato("again", short, "--model", sd1, "-o", tmp_path / "again")
+    assert told.code == 0 and "only the short form of the recipe is left, the picture may differ" in told.err

@@ -96,7 +96,9 @@ def test_prompts_lists_and_three_axes(grid: Typed, tmp_path: Path) -> None:
         (("--x", "guidance=1,1"), "has a value twice"),
         (("--x", "guidance=1,2", "--y", "guidance=3,4"), "two axes change the same setting"),
         (("--x", "steps=1,many"), "--steps: needs a whole number"),
-        (("--x", "steps=1,2", "--count", 3), "a cell is one picture"),
+        (("--x", "steps=1,2", "--count", 3), "no flag --count"),
+        (("--x", "steps=1,2", "--no-metadata"), "a cell is one picture"),
+        (("--x", "steps=1,2", "--structure", "--show-parse"), "a cell is one picture"),
     ],
 )
 def test_wrong_axes_get_a_sentence(grid: Typed, tmp_path: Path, words: tuple[object, ...], sentence: str) -> None:

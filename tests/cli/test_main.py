@@ -81,8 +81,8 @@ def test_wrong_words_get_one_sentence_and_code_2(sfumato: Typed, words: list[str
 
 
 def test_debug_shows_where() -> None:
-    with pytest.raises(Exception, match="nowhere"):
-        main(["generate", "x", "--model", "nowhere", "--debug"])
+    with pytest.raises(ValueError, match="not a PNG"):
+        main(["again", __file__, "--debug"])
 
 
 def test_a_closed_pipe_ends_the_command_quietly() -> None:

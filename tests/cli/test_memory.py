@@ -61,8 +61,9 @@ def test_info_search_and_verify(sfumato: Typed, memory: Path, folder: Path, tmp_
     assert facts["entries"] == 4 and facts["index"]["kind"] == "exact"
     found = sfumato("memory", "search", memory, str(folder / "green.png"), "-o", tmp_path, "--json")
     rows = [json.loads(line) for line in found.out.splitlines()]
-    assert found.code == 0 and len(rows) == 4
+    assert found.code == 0 and len(rows) == 5
     assert rows[0]["source"] == "green.png" and rows[0]["cosine"] == pytest.approx(1, abs=1e-3)
+    assert rows[4] == {"path": str(tmp_path / "green-found-0000.png"), "kind": "found"}
     assert (tmp_path / "green-found-0000.png").is_file()
     worded = sfumato("memory", "search", memory, "something red", "--count", "2", "-o", tmp_path)
     assert worded.code == 0 and len(worded.out.splitlines()) == 2
@@ -241,10 +242,26 @@ def test_a_memory_of_another_encoder(sfumato: Typed, memory: Path, tmp_path: Pat
 
 def test_more_neighbours_than_there_are(sfumato: Typed, memory: Path, tmp_path: Path) -> None:
     told = sfumato("generate", "all red", "--memory", memory, "--neighbours", "9", "-o", tmp_path)
-    assert told.code == 1 and "has 4 entries; cannot find 9" in told.err
+    assert told.code == 2 and "has 4 pictures; --neighbours 4 takes all of them" in told.err
 
 
 def test_a_small_memory_is_searched_exactly_and_says_so(sfumato: Typed, folder: Path, tmp_path: Path) -> None:
     told = sfumato("memory", "build", "world:sample", "-o", tmp_path / "sample", "--recall", "0.9")
     assert told.code == 0 and "index: exact" in told.err
     assert "index: exact" in sfumato("memory", "info", tmp_path / "sample").out
+
+
+def test_flags_that_do_nothing_in_a_mode_are_told(sfumato: Typed, memory: Path, folder: Path, tmp_path: Path) -> None:
+    words = ("generate", "all red", "--memory", memory, "--steps", "1", "-o", tmp_path)
+    told = sfumato(*words, "--mode", "text", "--neighbours", "2", "--show-neighbours")
+    assert told.code == 0, told.err
+    assert all(f"with --mode text --{flag} does nothing" in told.err for flag in ("neighbours", "show-neighbours"))
+    told = sfumato(*words, "--mode", "and", "--null", "zero", "--neighbours", "2")
+    assert "with --mode and --null does nothing" in told.err and "--neighbours does" not in told.err
+    told = sfumato("memory", "build", folder, "-o", tmp_path / "whole", "--crop", "8")
+    assert told.code == 0 and "without --patches crops --short-side, --crop and --crops do nothing" in told.err
+
+
+def test_a_memory_alone_says_nothing_of_what_to_show(sfumato: Typed, memory: Path, tmp_path: Path) -> None:
+    told = sfumato("generate", "", "--memory", memory, "-o", tmp_path)
+    assert told.code == 2 and "a prompt is empty" in told.err

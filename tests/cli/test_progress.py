@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from sfumato.cli.progress import bar, emit, say
+from sfumato.cli.progress import bar, emit, note, notes_once, say
 
 
 class Terminal(io.StringIO):
@@ -56,3 +56,12 @@ def test_lines_and_objects(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.err == "one\\x1b[2J\n"
     assert captured.out.isascii() and json.loads(captured.out) == {"path": "\u732b.png"}
+
+
+def test_notes_are_said_once_inside_a_block(capsys: pytest.CaptureFixture[str]) -> None:
+    with notes_once():
+        note("one")
+        note("one")
+        note("two")
+    note("one")
+    assert capsys.readouterr().err.splitlines() == [f"sfumato: note: {each}" for each in ("one", "two", "one")]

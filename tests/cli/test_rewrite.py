@@ -40,7 +40,7 @@ def rewritten(sfumato: Typed, sd1: Path, tmp_path: Path) -> Typed:
 def made(told: Told) -> torch.Tensor:
     """The pictures that a command told of as JSON, in its order."""
     assert told.code == 0, told.err
-    return torch.cat([pixels(Path(facts["path"])) for facts in told.objects])
+    return torch.cat([pixels(Path(facts["path"])) for facts in told.pictures])
 
 
 def flow(
@@ -59,8 +59,8 @@ def test_the_pictures_are_those_of_the_flow(rewritten: Typed, sd1: Path, tmp_pat
     settings = ("--cross", 0.5, "--self", 0.9, "--guidance", "3,6", "--count", 2)
     told = rewritten(SOURCE, BLUE, LONGER, *settings, "--json")
     images = made(told)
-    assert [Path(facts["path"]).name for facts in told.objects] == [f"{s}-000{i}.png" for i in (0, 1) for s in SLUGS]
-    assert [facts["seed"] for facts in told.objects] == [3, 3, 3, 4, 4, 4]
+    assert [Path(facts["path"]).name for facts in told.pictures] == [f"{s}-000{i}.png" for i in (0, 1) for s in SLUGS]
+    assert [facts["seed"] for facts in told.pictures] == [3, 3, 3, 4, 4, 4]
     given = Rewrite(SOURCE, (BLUE, LONGER), cross=0.5, self_attention=0.9)
     steer = library.Steering(guidance=(3.0,) * 3 + (6.0,) * 3)
     assert alike(images, flow(sd1, given, given, seeds=(3, 4), steer=steer))
@@ -94,13 +94,13 @@ def test_batches_change_nothing_but_rounding(rewritten: Typed) -> None:
     one, eight, exact = (rewritten(*words, *more) for more in (("--batch", 1), ("--batch", 8), ("--exact",)))
     assert alike(made(one), made(eight))
     assert alike(made(exact), made(eight))
-    batches = [[facts["batch"] for facts in told.objects] for told in (one, eight, exact)]
+    batches = [[facts["batch"] for facts in told.pictures] for told in (one, eight, exact)]
     assert batches == [[3] * 6, [6] * 6, [1] * 6]
 
 
 def test_exact_pictures_are_those_that_again_makes(rewritten: Typed, sfumato: Typed, sd1: Path, tmp_path: Path) -> None:
     told = rewritten(SOURCE, BLUE, LONGER, "--exact", "--weight", "hat:2", "--json")
-    for facts in told.objects:
+    for facts in told.pictures:
         path = Path(facts["path"])
         second = sfumato("again", path, "--model", sd1, "-o", tmp_path / "again")
         assert second.code == 0 and "note" not in second.err
@@ -110,7 +110,7 @@ def test_exact_pictures_are_those_that_again_makes(rewritten: Typed, sfumato: Ty
 def test_again_of_what_was_made_together(rewritten: Typed, sfumato: Typed, sd1: Path, tmp_path: Path) -> None:
     told = rewritten(SOURCE, BLUE, LONGER, "--blend", "hat", "--structure", "--json")
     images = made(told)
-    for index, facts in enumerate(told.objects):
+    for index, facts in enumerate(told.pictures):
         second = sfumato("again", facts["path"], "--model", sd1, "-o", tmp_path / "again", "--json")
         assert "it was made in a batch of 3" in second.err
         assert alike(images[index : index + 1], made(second))
@@ -119,7 +119,7 @@ def test_again_of_what_was_made_together(rewritten: Typed, sfumato: Typed, sd1: 
 def test_words_of_another_weight_in_the_same_prompt(rewritten: Typed, sd1: Path) -> None:
     told = rewritten(SOURCE, SOURCE, "--weight", "red:4", "--json")
     images = made(told)
-    assert [Path(facts["path"]).name for facts in told.objects] == ["a-red-hat-0000.png", "a-red-hat-0001.png"]
+    assert [Path(facts["path"]).name for facts in told.pictures] == ["a-red-hat-0000.png", "a-red-hat-0001.png"]
     assert alike(images, flow(sd1, Rewrite(SOURCE, (SOURCE,), weights={"red": 4.0})))
     assert not alike(images[:1], images[1:])
 
@@ -169,7 +169,7 @@ def test_a_given_picture_is_inverted_and_rewritten(
 def test_a_sheet_of_attention_for_each_picture(rewritten: Typed, tmp_path: Path) -> None:
     words = (SOURCE, BLUE, LONGER, "--show-attention", "--json")
     together, alone = (rewritten(*words, *more) for more in ((), ("--exact",)))
-    for first, second in zip(together.objects, alone.objects, strict=True):
+    for first, second in zip(together.pictures, alone.pictures, strict=True):
         sheets = [tmp_path / f"{Path(facts['path']).stem}-attention-0000.png" for facts in (first, second)]
         one, other = map(pixels, sheets)
         assert one.shape == other.shape and (one - other).abs().mean() < 0.01
@@ -205,11 +205,11 @@ def test_the_phrases_of_all_prompts_are_said(rewritten: Typed) -> None:
         ((SOURCE, "x" * 10_001), 2, "a prompt has 10001 characters"),
         ((SOURCE, BLUE, "--weight", "blue"), 2, "--weight: needs PHRASE:FACTOR, such as blue:2, got 'blue'"),
         ((SOURCE, BLUE, "--weight", "blue:much"), 2, "--weight: needs PHRASE:FACTOR"),
-        ((SOURCE, BLUE, "--weight", "hats:2"), 1, "'hats' is not in the text 'a blue hat'; nearest are 'hat'"),
-        ((SOURCE, BLUE, "--weight", "hat:2", "--cross", 0), 1, "weights act while a window of their words lasts"),
-        ((SOURCE, BLUE, "--blend", "dog"), 1, "'dog' is not in the text 'a red hat'; nearest are"),
-        ((SOURCE, BLUE, "--blend", ""), 1, "is not in the text"),
-        ((SOURCE, BLUE, "--excite", "red"), 1, "'red' is not in the text 'a blue hat'; nearest are 'a', 'blue', 'hat'"),
+        ((SOURCE, BLUE, "--weight", "hats:2"), 2, "'hats' is not in the text 'a blue hat'; nearest are 'hat'"),
+        ((SOURCE, BLUE, "--weight", "hat:2", "--cross", 0), 2, "weights act while a window of their words lasts"),
+        ((SOURCE, BLUE, "--blend", "dog"), 2, "'dog' is not in the text 'a red hat'; nearest are"),
+        ((SOURCE, BLUE, "--blend", ""), 2, "is not in the text"),
+        ((SOURCE, BLUE, "--excite", "red"), 2, "'red' is not in the text 'a blue hat'; nearest are 'a', 'blue', 'hat'"),
         ((SOURCE, BLUE, "--cross", 1.5), 2, "--cross: needs a number from 0 to 1"),
         ((SOURCE, BLUE, "--self", "long"), 2, "--self: needs a number from 0 to 1"),
         ((SOURCE, BLUE, "--guidance", "1,2"), 2, "--guidance has 2 scales for 1 pictures"),

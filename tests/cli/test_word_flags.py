@@ -193,7 +193,7 @@ def test_grid_compares_them(sfumato: Typed, generate: Typed, sd1: Path, tmp_path
     name = "paint-hat-16-0-32-32-2-structure-conjunction.png"
     assert cells[name].read_bytes() == (tmp_path / f"{NAME}-0000.png").read_bytes()
     told = sfumato("grid", PROMPT, *axes, "--show-attention", *flags)
-    assert told.code == 2 and "leave out --count, --no-metadata, --show-attention and --show-neighbours" in told.err
+    assert told.code == 2 and "no flag --show-attention (see `sfumato grid --help`)" in told.err
 
 
 def test_the_phrases_are_said(generate: Typed) -> None:
@@ -202,7 +202,7 @@ def test_the_phrases_are_said(generate: Typed) -> None:
         f"phrases of '{PROMPT}': 'a red hat', 'a blue cat'",
         "phrases of 'a hat': none",
     ]
-    assert len(told.objects) == 2
+    assert len(told.pictures) == 2
     told = generate("the red hat on the cat", "--structure", "scene-graph", "--show-parse")
     assert "'the red hat', 'the cat'" in told.err
     assert generate(PROMPT, "--structure", "--show-parse", "--quiet").err == ""
@@ -212,7 +212,7 @@ def test_a_sheet_of_attention_for_each_picture(generate: Typed, sd1: Path, tmp_p
     told = generate("a red hat", "a cat", "--count", 2, "--seed", 3, "--show-attention", "--batch", 3, "--json")
     assert told.code == 0
     stems = ["a-red-hat-0000", "a-red-hat-0001", "a-cat-0000", "a-cat-0001"]
-    assert [Path(facts["path"]).stem for facts in told.objects] == stems
+    assert [Path(facts["path"]).stem for facts in told.pictures] == stems
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == sorted([*(f"{stem}.png" for stem in stems), *(f"{stem}-attention-0000.png" for stem in stems)])
     seen = MapRecorder()
@@ -235,9 +235,9 @@ def test_a_prompt_without_words_has_a_sheet_of_the_picture_alone(generate: Typed
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (("--paint", "hats=0,0,16,32"), 1, "'hats' is not in the text 'a red hat and a blue cat'; nearest are 'hat'"),
-        (("--excite", "blu cat"), 1, "'blue cat'"),
-        (("--excite", " "), 1, "not in the text"),
+        (("--paint", "hats=0,0,16,32"), 2, "'hats' is not in the text 'a red hat and a blue cat'; nearest are 'hat'"),
+        (("--excite", "blu cat"), 2, "'blue cat'"),
+        (("--excite", " "), 2, "not in the text"),
         (("--paint", "hat=0,0,16,33"), 2, "the box 0,0,16,33 leaves the picture, which is 32x32"),
         (("--region", "a dog=30,0,40,8"), 2, "the box 30,0,40,8 leaves the picture"),
         (("--paint", "hat=16,0,8,32"), 2, "--paint: a box needs LEFT,TOP,RIGHT,BOTTOM with LEFT < RIGHT"),
@@ -252,7 +252,7 @@ def test_a_prompt_without_words_has_a_sheet_of_the_picture_alone(generate: Typed
         (("--structure", "conjunction", "--region", "a dog=0,0,8,8"), 2, "conjunction and --region each add texts"),
         (
             ("--excite", "hat", "--scheduler", "PNDMScheduler"),
-            1,
+            2,
             "on from an x of its own, which words to",
         ),
     ],
@@ -279,7 +279,7 @@ def test_wrong_input_gets_a_sentence(
 def test_a_parser_that_is_not_installed_is_named_with_its_remedy(generate: Typed, tmp_path: Path) -> None:
     for words in (("--structure",), ("--show-parse",)):
         told = generate(PROMPT, "--parser", "stanza", *words)
-        assert told.code == 1
+        assert told.code == 2
         assert "stanza" in told.err and "install" in told.err
         assert told.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -287,9 +287,9 @@ def test_a_parser_that_is_not_installed_is_named_with_its_remedy(generate: Typed
 
 def test_what_is_made_is_not_lost_where_a_later_prompt_fails(generate: Typed, tmp_path: Path) -> None:
     told = generate(PROMPT, "a dog", "--paint", "hat=0,0,16,32", "--batch", 1, "--json")
-    assert told.code == 1
+    assert told.code == 2
     assert "'hat'" in told.err.splitlines()[-1] and "'a dog'" in told.err.splitlines()[-1]
-    assert [Path(facts["path"]).name for facts in told.objects] == [f"{NAME}-0000.png"]
+    assert [Path(facts["path"]).name for facts in told.pictures] == [f"{NAME}-0000.png"]
     assert pixels(tmp_path / f"{NAME}-0000.png").shape == (1, 3, 32, 32)
 
 

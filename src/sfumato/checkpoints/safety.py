@@ -182,4 +182,4 @@ def _check_ranges(path: Path, tensors: Mapping[str, TensorInfo], data: int) -> N
 
 
 def _short(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
+    return f"{path.parent.name}/{path.name}" if path.parent.name else path.name

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sfumato.a1111 import SAMPLERS
 from sfumato.cli.parser import UsageError
-from sfumato.cli.progress import say
+from sfumato.cli.progress import note
 from sfumato.cli.words import did_you_mean
 from sfumato.recipe import Recipe
 
-__all__ = ["HIGHEST_SEED", "check_idle", "check_prompts", "check_scheduler", "check_texts", "guidance_of"]
+__all__ = [
+    "HIGHEST_SEED",
+    "check_idle",
+    "check_prompts",
+    "check_scheduler",
+    "check_texts",
+    "guidance_of",
+    "is_steady",
+]
 
 HIGHEST_SEED = 2**64 - 1
 _ONLY_WITH: Mapping[str, tuple[str, ...]] = {
@@ -23,6 +31,8 @@ _ONLY_WITH: Mapping[str, tuple[str, ...]] = {
     "region_share": ("region",),
 }
 """Flags that say how another one acts, by their names in a recipe."""
+_STEADY = ("ddim", "dpmpp_2m", "euler", "heun", "unipc")
+"""Schedulers that draw nothing on the way."""
 
 
 def guidance_of(options: argparse.Namespace, count: int) -> Sequence[float]:
@@ -65,14 +75,37 @@ def check_idle(options: argparse.Namespace) -> None:
     """
     if getattr(options, "show_attention", False) and 0 in options.guidance:
         raise UsageError("--show-attention shows where the prompt looked, and with --guidance 0 it is not asked")
-    if options.negative and set(options.guidance) == {1.0} and not options.concepts:
-        say("sfumato: note: without guidance (--guidance 1) --negative does nothing", quiet=options.quiet)
-    given = vars(options)
+    for reason, flag in _idle(options):
+        note(f"{reason} --{flag.replace('_', '-')} does nothing", quiet=options.quiet)
+
+
+def _idle(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Why flags have no effect beside the others, and which ones, by their names in a recipe."""
+    scales, alone = set(options.guidance), not options.concepts
+    unguided, unmixed = scales == {1.0}, scales == {1.0} and not options.pag
+    rows = [
+        (unguided and alone, "without guidance (--guidance 1)", ("negative",)),
+        (unmixed and alone, "without guidance (--guidance 1)", ("rescale", "apg")),
+        (unmixed, "without guidance (--guidance 1)", ("guidance_interval",)),
+        (getattr(options, "like_until", None) == 0, "with --like-until 0", ("like",)),
+    ]
     for flag, asked in _ONLY_WITH.items():
-        unasked = getattr(Recipe, flag)
-        if given.get(flag, unasked) != unasked and not any(given.get(each) for each in asked):
-            idle, missing = flag.replace("_", "-"), asked[0].replace("_", "-")
-            say(f"sfumato: note: without --{missing} --{idle} does nothing", quiet=options.quiet)
+        rows += [(not any(_is_on(options, each) for each in asked), f"without --{asked[0].replace('_', '-')}", (flag,))]
+    for holds, reason, flags in rows:
+        yield from ((reason, flag) for flag in flags if holds and _is_on(options, flag))
+    if scales == {0.0} and not alone and not _is_on(options, "guidance_interval"):
+        yield "with --guidance 0, whose weights are times guidance,", "and" if options.concepts[0][1] > 0 else "not"
+
+
+def _is_on(options: argparse.Namespace, flag: str) -> bool:
+    """Whether a flag is there and not at the default of its field in a recipe."""
+    value = getattr(options, flag, None)
+    return value is not False and value not in (None, getattr(Recipe, flag, None))
+
+
+def is_steady(options: argparse.Namespace) -> bool:
+    """Whether pictures follow from where they begin: nothing is drawn from the seed on the way."""
+    return options.scheduler in _STEADY and not options.langevin and not options.pool
 
 
 def check_texts(*texts: str) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from sfumato.cli.codes import check_denoiser
 from sfumato.cli.files import prepare_folder
 from sfumato.cli.flags import add_machine_flags, add_sampling_flags, recipe_of
-from sfumato.cli.make import asked_of, followed
 from sfumato.cli.models import find
 from sfumato.cli.parser import UsageError
 from sfumato.cli.progress import emit, say
 from sfumato.cli.sources import Sources
+from sfumato.cli.steering import asked_of, followed
 from sfumato.cli.values import path, whole
 from sfumato.given import Box
 from sfumato.metadata import written

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sfumato.cli.checks import check_prompts, guidance_of
+from sfumato.cli.checks import check_prompts, guidance_of, is_steady
 from sfumato.cli.edits import tell_parse
 from sfumato.cli.flags import (
     add_like_flags,
@@ -20,6 +20,7 @@ from sfumato.cli.flags import (
 )
 from sfumato.cli.models import find
 from sfumato.cli.parser import Parser, UsageError
+from sfumato.cli.progress import note
 from sfumato.cli.render import render
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import existing_file
@@ -32,14 +33,14 @@ def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato generate``."""
     what = "what a picture shows; several make a batch; none with --memory and --like or --unconditional"
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help=what)
+    add_seed_flags(parser)
     add_picture_flags(parser)
     parser.epilog = 'example: sfumato generate "a red apple" "a blue bird" --count 4 --grid -o pictures'
     parser.set_defaults(run=run)
 
 
 def add_picture_flags(parser: Parser) -> None:
-    """All flags of ``sfumato generate``, without its prompts."""
-    add_seed_flags(parser)
+    """All flags of ``sfumato generate`` on what one picture is like, without its prompt and seed."""
     add_sampling_flags(parser)
     add_like_flags(parser)
     parser.add_argument("--start", type=existing_file, metavar="FILE", help="begin from a file of sfumato invert")
@@ -64,10 +65,31 @@ def planned(options: argparse.Namespace, sources: Sources) -> list[Recipe]:
     """
     start = None if options.start is None else sources.add(options.start)
     shared = replace(recipe_of(options, sources), start=start)
-    wordless = shared.recall is not None and (options.unconditional or options.like is not None)
-    if not options.prompts and not wordless:
+    if start is not None:
+        _check_start(options, sources.start(start).steps)
+    if not options.prompts and not _needs_no_words(options):
         raise UsageError("something is missing: PROMPT, what the picture shows (see `sfumato generate --help`)")
     return recipes_of(options, shared, options.prompts or [""])
+
+
+def _check_start(options: argparse.Namespace, steps: int | None) -> None:
+    """See that a start of an inversion of so many steps is used as it was made; None: of an unknown number."""
+    if options.count > 1 and is_steady(options):
+        raise UsageError(
+            f"from one --start '{options.scheduler}' makes the same picture whatever the seed; leave out --count, or "
+            "choose --scheduler euler_a, which draws noise on the way"
+        )
+    if steps is not None and (options.steps, options.scheduler) != (steps, "ddim"):
+        note(
+            f"the start is of {steps} steps of 'ddim', and this walks {options.steps} of '{options.scheduler}': the "
+            "picture comes back less exactly",
+            quiet=options.quiet,
+        )
+
+
+def _needs_no_words(options: argparse.Namespace) -> bool:
+    """Whether something else than a prompt says what pictures show."""
+    return options.memory is not None and (options.unconditional or options.like is not None)
 
 
 def recipes_of(options: argparse.Namespace, shared: Recipe, prompts: Sequence[str]) -> list[Recipe]:
@@ -79,7 +101,7 @@ def recipes_of(options: argparse.Namespace, shared: Recipe, prompts: Sequence[st
     if options.unconditional and any(prompts):
         raise UsageError("--unconditional makes pictures that nobody describes; leave out the prompt, or the flag")
     shown = [prompt for prompt in prompts for _ in range(options.count)]
-    check_prompts(options, prompts, len(shown), wordless=list(prompts) == [""] and shared.recall is not None)
+    check_prompts(options, prompts, len(shown), wordless=list(prompts) == [""] and _needs_no_words(options))
     if options.show_parse:
         tell_parse(shared, prompts, quiet=options.quiet)
     seed = secrets.randbits(32) if options.seed is None else options.seed

@@ -13,15 +13,17 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sfumato.cli.checks import HIGHEST_SEED
 from sfumato.cli.files import OutputError, next_index, picture_bytes, prepare_folder, save_numbered, slug, write_whole
 from sfumato.cli.generate import add_picture_flags, planned
 from sfumato.cli.make import make, steps_of
 from sfumato.cli.models import find
 from sfumato.cli.parser import Parser, UsageError
-from sfumato.cli.progress import bar, emit, say
+from sfumato.cli.progress import bar, emit, notes_once, say
 from sfumato.cli.recall import recalled
 from sfumato.cli.render import completed, load_parts
 from sfumato.cli.sources import Sources
+from sfumato.cli.values import size, whole
 from sfumato.cli.words import did_you_mean
 from sfumato.metadata import JSON_CHUNK, chunks, to_json
 from sfumato.png_text import read_text_chunks
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["add_flags", "run"]
 
 _FIXED = (
-    *("count", "grid", "show-attention", "show-neighbours", "show-parse", "exact", "batch", "max-rows", "threads"),
+    *("show-neighbours", "show-parse", "max-rows", "threads"),
     *("output", "force", "json", "quiet", "debug", "no-metadata", "help"),
 )
 _Axis = tuple[str, tuple[str, ...]]
@@ -47,9 +49,16 @@ def add_flags(parser: Parser) -> None:
     for name, where in (("x", "across"), ("y", "down"), ("z", "one block below another")):
         parser.add_argument(f"--{name}", metavar="NAME=V,V", required=name == "x", help=f"{where}: {axis}")
         axis = "likewise"
-    add_picture_flags(parser)
+    _add_cell_flags(parser)
     parser.epilog = 'example: sfumato grid "a red apple" --x guidance=1,3,6 --y steps=5,10,20'
-    parser.set_defaults(run=run, seed=0)
+    parser.set_defaults(run=run, count=1)
+
+
+def _add_cell_flags(parser: Parser) -> None:
+    """Flags that a cell can have of its own."""
+    parser.add_argument("--seed", type=whole(0, HIGHEST_SEED), default=0, metavar="N", help="of every cell (0)")
+    parser.add_argument("--size", type=size, metavar="WxH", help="pixels; the model's own size if not given")
+    add_picture_flags(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,24 +67,25 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         KeyboardInterrupt: on Ctrl-C; the message counts the cells that are there.
     """
-    if options.count != 1 or options.no_metadata or options.show_attention or options.show_neighbours:
+    if options.no_metadata or options.show_neighbours or options.show_parse:
         raise UsageError(
-            "a cell is one picture, and goes on by the recipe it carries; leave out --count, --no-metadata, "
-            "--show-attention and --show-neighbours"
+            "a cell is one picture, and goes on by the recipe it carries; leave out --no-metadata, --show-neighbours "
+            "and --show-parse, which `sfumato generate` has"
         )
     axes = [_axis(word) for word in (options.z, options.y, options.x) if word]
     if len({name for name, _ in axes}) < len(axes):
         raise UsageError("two axes change the same setting")
     places = [dict(zip([name for name, _ in axes], values, strict=True)) for values in product(*(v for _, v in axes))]
     sources: dict[str, Sources] = {}
-    cells = [_cell(options, place, sources) for place in places]
+    with notes_once():
+        cells = [_cell(options, place, sources) for place in places]
     folder = options.output / f"{slug(options.prompt)}-cells"
     prepare_folder(folder)
     names = [slug(" ".join(f"{name} {value}" for name, value in place.items())) for place in places]
     paths = _make_cells(cells, [folder / name for name in names], options)
     sheet = _write_sheet(paths, axes, options)
     if options.json:
-        emit({"path": str(sheet), "cells": [str(path) for path in paths]})
+        emit({"path": str(sheet), "kind": "grid", "cells": [str(path) for path in paths]})
     say(f"{sheet} ({len(paths)} cells)", quiet=options.quiet)
     return 0
 
@@ -151,7 +161,7 @@ def _cell(options: argparse.Namespace, place: Mapping[str, str], shared: dict[st
     """The recipe of one cell: the flags as given, those of its place over them."""
     parser = Parser(prog="sfumato grid")
     parser.add_argument("prompts", nargs="*")
-    add_picture_flags(parser)
+    _add_cell_flags(parser)
     known = [flag for flag in parser.long_flags if flag not in _FIXED]
     for name in place:
         if name != "prompt" and name not in known:

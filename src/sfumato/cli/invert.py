@@ -9,7 +9,7 @@ from sfumato.cli.files import OutputError, prepare_folder, write_whole
 from sfumato.cli.flags import add_machine_flags
 from sfumato.cli.models import find
 from sfumato.cli.parser import Parser, UsageError
-from sfumato.cli.progress import bar, emit, say
+from sfumato.cli.progress import bar, emit, note, say
 from sfumato.cli.render import load_parts
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import existing_file, number, path, size, whole
@@ -19,6 +19,7 @@ from sfumato.recipe import MOST_STEPS, Recipe
 __all__ = ["add_flags", "run"]
 
 _VARIANTS = ("plain", "target", "fixed_point")
+_ITERATIONS = 10
 
 
 def add_flags(parser: Parser) -> None:
@@ -29,7 +30,7 @@ def add_flags(parser: Parser) -> None:
     add("-o", "--output", type=path, required=True, metavar="FILE", help="gets the start, as safetensors")
     add("--steps", type=whole(1, MOST_STEPS), default=Recipe.steps, metavar="N", help="of the path, up and down (20)")
     add("--variant", choices=_VARIANTS, default="fixed_point", help="of the inversion (fixed_point)")
-    add("--iterations", type=whole(1, 1000), default=10, metavar="N", help="of fixed_point, in each step (10)")
+    add("--iterations", type=whole(1, 1000), default=_ITERATIONS, metavar="N", help="of fixed_point, in each step (10)")
     add("--null-text", type=number(1.000001, 1000), metavar="W", help="tune the nulls for guidance W, such as 4")
     add("--size", type=size, metavar="WxH", help="pixels; the model's own size if not given")
     add_machine_flags(parser)
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     image, prompts = sources.image(picture, (tall, wide)), [options.prompt]
     how = Inverting(options.variant, options.iterations, options.null_text)
     guidance = options.null_text or 1.0
-    with bar(2 * options.steps, "inverting", "step", quiet=options.quiet) as advance:
+    with bar((3 if options.null_text else 2) * options.steps, "inverting", "step", quiet=options.quiet) as advance:
         found = invert(parts, image, prompts, walk=Walk(options.steps), how=how, watch=lambda _: advance())
         back = text_to_image(
             parts,
@@ -106,6 +107,8 @@ def _way_back(options: argparse.Namespace, guidance: float, size: str | None) ->
 def _check(options: argparse.Namespace) -> None:
     if not options.prompt.strip():
         raise UsageError("the prompt is empty; say what the picture shows")
+    if options.variant != "fixed_point" and options.iterations != _ITERATIONS:
+        note("without --variant fixed_point --iterations does nothing", quiet=options.quiet)
     if options.output.exists() and options.output.samefile(options.image):
         raise UsageError(f"{options.output} is the picture itself; choose another --output")
     if options.output.exists() and not options.force:

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from sfumato.cli.parser import Parser, UsageError
-from sfumato.cli.progress import say
+from sfumato.cli.progress import note, say
 
 __all__ = ["main"]
 
@@ -43,7 +43,8 @@ def main(words: Sequence[str] | None = None) -> int:
         words: what stands after ``sfumato``; those of the process if None.
 
     Returns:
-        the exit code: 0 done, 2 wrong arguments, 1 failed, 130 interrupted.
+        the exit code: 0 done, 2 wrong arguments, 1 failed, 130 interrupted. A plain ``ValueError`` is a setting that
+        cannot be; its subclasses are of files that cannot be used.
     """
     words = sys.argv[1:] if words is None else list(words)
     debug, quiet = "--debug" in words, "--quiet" in words
@@ -60,10 +61,10 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except Exception as error:
-        if debug:
+        if debug and not isinstance(error, UsageError):
             raise
         say(f"sfumato: {_sentence(error)}")
-        return _WRONG if isinstance(error, UsageError) else _FAILED
+        return _WRONG if isinstance(error, UsageError) or type(error) is ValueError else _FAILED
 
 
 def _parser() -> Parser:
@@ -112,7 +113,7 @@ def _library_output(debug: bool, quiet: bool) -> Generator[None]:
 
 
 def _tell(message: Warning | str, *_: object, quiet: bool) -> None:
-    say(f"sfumato: note: {message}", quiet=quiet)
+    note(str(message), quiet=quiet)
 
 
 def _sentence(error: Exception) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sfumato.cli.codes import draw
-from sfumato.cli.edits import edits_of
 from sfumato.cli.progress import Advance
-from sfumato.cli.recall import with_neighbours
 from sfumato.cli.sources import Sources
+from sfumato.cli.steering import steering_of
+from sfumato.given import Given
 from sfumato.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sfumato.flows.steering import Steering
     from sfumato.flows.walk import Walk
 
-__all__ = ["asked_of", "followed", "make", "steering_of", "steps_of"]
+__all__ = ["inversion_steps", "make", "steps_of"]
 
 _STRETCH = 2
 
@@ -43,14 +43,37 @@ def steps_of(recipe: Recipe) -> int:
     return len(path) - 1
 
 
+def inversion_steps(recipe: Recipe) -> int:
+    """Steps that inverting its pictures takes, up the path and once more where nulls are tuned."""
+    if recipe.task == "morph":
+        ends = {(recipe.picture, recipe.prompt), (recipe.to_picture, recipe.to_prompt)}
+        return recipe.steps * sum(picture is not None for picture, _ in ends)
+    if recipe.task == "rewrite" and recipe.picture is not None:
+        return recipe.steps * (2 if _null_text(recipe) else 1)
+    return 0
+
+
+def _null_text(recipe: Recipe) -> float | None:
+    """The scale that nulls are tuned for; None: none are."""
+    return recipe.guidance if recipe.guidance > 1 else None
+
+
 @dataclass(frozen=True, eq=False)
 class _Run:
     """What all pictures of a command are made with."""
 
     parts: Parts
     sources: Sources
-    watch: Callable[[Record], None]
+    advance: Advance
     seen: MapRecorder | None
+
+    def watch(self, record: Record) -> None:
+        """A step is done."""
+        self.advance()
+
+    def inverted(self, given: Given, recipe: Recipe, prompt: str, null_text: float | None = None) -> Inverted:
+        """The inversion of a picture of a prompt, its nulls tuned for a guidance scale if one is given."""
+        return self.sources.inverted(self.parts, given, recipe, prompt, null_text=null_text, watch=self.watch)
 
     def steering(self, batch: Sequence[Recipe], inverted: Inverted | None = None) -> Steering:
         steer, seen = steering_of(self.parts, batch, self.sources, inverted), self.seen
@@ -89,11 +112,8 @@ def make(
     if isinstance(parts, RarmParts):
         return draw(parts, batch, sources, advance)
 
-    def watch(_: Record) -> None:
-        advance()
-
     tasks = {"generate": _generate, "redraw": _redraw, "morph": _morph, "rewrite": _rewrite}
-    return tasks.get(batch[0].task, _inpaint)(_Run(parts, sources, watch, seen), batch)
+    return tasks.get(batch[0].task, _inpaint)(_Run(parts, sources, advance, seen), batch)
 
 
 def _generate(run: _Run, batch: Sequence[Recipe]) -> Tensor:
@@ -160,7 +180,7 @@ def _morph(run: _Run, batch: Sequence[Recipe]) -> Tensor:
     ):
         start = None
         if given is not None:
-            start = run.sources.inverted(run.parts, given, first, prompt).start
+            start = run.inverted(given, first, prompt).start
         ends.append(End(prompt, seed, start))
     return morph(
         run.parts,
@@ -179,8 +199,7 @@ def _rewrite(run: _Run, batch: Sequence[Recipe]) -> Tensor:
     first = batch[0]
     inverted = None
     if first.picture is not None:
-        tuned = first.guidance if first.guidance > 1 else None
-        inverted = run.sources.inverted(run.parts, first.picture, first, first.prompt, tuned)
+        inverted = run.inverted(first.picture, first, first.prompt, _null_text(first))
     given: list[Rewrite] = []
     rows: list[Recipe] = []
     for seed in dict.fromkeys(recipe.seed for recipe in batch):
@@ -211,78 +230,6 @@ def _rewrite(run: _Run, batch: Sequence[Recipe]) -> Tensor:
 
 def _is_source(recipe: Recipe) -> bool:
     return recipe.to_prompt == recipe.prompt and not recipe.reweight
-
-
-def steering_of(parts: Parts, batch: Sequence[Recipe], sources: Sources, inverted: Inverted | None = None) -> Steering:
-    """What recipes ask of the denoiser.
-
-    Args:
-        parts: of the model.
-        batch: B recipes that differ in prompt, seed, guidance and share only.
-        sources: has the models that they name.
-        inverted: has the tuned nulls, if any.
-
-    Raises:
-        UsageError: the model lacks a part that a setting needs.
-        ValueError: settings that do not fit together.
-    """
-    return followed(parts, batch, sources, asked_of(batch, sources, inverted))
-
-
-def asked_of(batch: Sequence[Recipe], sources: Sources, inverted: Inverted | None = None) -> Steering:
-    """The part of :func:`steering_of` that is the same whatever the prompts and the size."""
-    import torch
-
-    from sfumato.flows.steering import Concept, Expert, Steering
-
-    scales = tuple(recipe.guidance for recipe in batch)
-    first, kind = batch[0], batch[0].threshold.partition(":")
-    dtype = getattr(torch, first.dtype)
-    experts = [(sources.expert(given, dtype).model, start, stop) for given, start, stop in first.experts]
-    return Steering(
-        guidance=scales if len(set(scales)) > 1 else scales[0],
-        negative=first.negative,
-        concepts=tuple(Concept(prompt, weight) for prompt, weight in first.concepts),
-        interval=None if first.guidance_interval == (0.0, 1.0) else first.guidance_interval,
-        perturb=first.pag,
-        rescale=first.rescale,
-        project=first.apg,
-        threshold=float(kind[2]) if kind[2] else kind[0] or None,
-        experts=tuple(Expert(model, start, stop) for model, start, stop in experts),
-        nulls=None if inverted is None or inverted.nulls is None else inverted.nulls,
-    )
-
-
-def followed(parts: Parts, batch: Sequence[Recipe], sources: Sources, steer: Steering) -> Steering:
-    """Steering with the edits of words, the scores of classifiers, and of the likeness of B pictures to their prompts.
-
-    Args:
-        parts: of the model.
-        batch: B recipes with a size.
-        sources: has the files that they name.
-        steer: what is asked beside.
-
-    Raises:
-        UsageError: the model lacks a part that a setting needs, or a mask or box does not fit.
-        ValueError: a parser that is not installed.
-    """
-    first = batch[0]
-    steer = with_neighbours(parts, batch, sources, replace(steer, edits=edits_of(first, sources)))
-    if not first.classifier and not first.clip_guidance:
-        return steer
-    from sfumato.encoders.image import sentences
-    from sfumato.guidance.clip import CleanSimilarity, NoisySimilarity
-    from sfumato.networks.guide import log_probability
-
-    scores = [(log_probability(sources.guide, head, word), scale) for head, word, scale in first.classifier]
-    if not first.clip_guidance:
-        return replace(steer, scores=tuple(scores))
-    target = sentences(parts.text, [recipe.prompt for recipe in batch])
-    if first.clip_form == "estimate":
-        clean = CleanSimilarity(parts.codec.decode, sources.pictures, target)
-        return replace(steer, scores=tuple(scores), estimate_scores=((clean, first.clip_guidance),))
-    noised = NoisySimilarity(sources.guide.encode, target, sources.guide.scale)
-    return replace(steer, scores=(*scores, (noised, first.clip_guidance)))
 
 
 def _walk(recipe: Recipe, sources: Sources, inverted: Inverted | None = None) -> Walk:

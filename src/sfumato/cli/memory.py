@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sfumato.cli import memory_flags
 from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered, slug
 from sfumato.cli.parser import Parser, UsageError
-from sfumato.cli.progress import bar, emit, say
+from sfumato.cli.progress import announce, bar, emit, note, say
 from sfumato.cli.words import printable
 from sfumato.machine import usable_threads
 
@@ -49,10 +49,9 @@ def add_flags(parser: Parser) -> None:
 def build(options: argparse.Namespace) -> int:
     """Make a memory of a folder of pictures, of parquet or tar files, or of the emoji world; or go on with one."""
     from sfumato.retrieval.build import build as build_memory
-    from sfumato.retrieval.patches import Crops, Whole
 
-    patches = Whole() if options.patches == "whole" else Crops(options.short_side, options.crop, *options.crops)
-    corpus, opened = _corpus(options), partial(_maker, options.encoder or "emoji", patches, options.batch)
+    patches, corpus = _patches(options), _corpus(options)
+    opened = partial(_maker, options.encoder or "emoji", patches, options.batch)
     tell = partial(say, quiet=options.quiet)
     with bar(sum(part.count for part in corpus.slices), "pictures", "picture", quiet=options.quiet) as advance:
         if options.workers:
@@ -65,6 +64,20 @@ def build(options: argparse.Namespace) -> int:
         else:
             report = build_memory(options.output, corpus, opened(), recall=options.recall, advance=advance, say=tell)
     return _told(options, options.output, report)
+
+
+def _patches(options: argparse.Namespace) -> Patches:
+    """What the flags on crops say; a note where pictures stay whole."""
+    from sfumato.retrieval.patches import Crops, Whole
+
+    least, most = options.crops or (None, None)
+    asked = {"short_side": options.short_side, "side": options.crop, "least": least, "most": most}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if options.patches == "crops":
+        return Crops(**given)
+    if given:
+        note("without --patches crops --short-side, --crop and --crops do nothing", quiet=options.quiet)
+    return Whole()
 
 
 def info(options: argparse.Namespace) -> int:
@@ -121,7 +134,7 @@ def search(options: argparse.Namespace) -> int:
     name = f"{slug(asked)}-found"
     first = 0 if options.force else next_index(options.output, name)
     path = save_numbered(picture_bytes(sheet, {}), options.output, name, first, force=options.force)
-    say(str(path), quiet=options.quiet)
+    announce(path, "found", f"{len(entries)} found", json=options.json, quiet=options.quiet)
     return 0
 
 

@@ -37,11 +37,9 @@ def build_flags(parser: Parser) -> None:
     workers = "processes of a Ray cluster that share the work; needs the extra 'cluster' (none)"
     add_flag("-o", "--output", type=path, required=True, metavar="MEMORY", help="folder of the memory")
     add_flag("--patches", choices=("whole", "crops"), default="whole", help="whole pictures, or random crops (whole)")
-    add_flag("--short-side", type=whole(1, 100_000), default=1200, metavar="PX", help="of pictures before crops (1200)")
-    add_flag("--crop", type=whole(1, 100_000), default=256, metavar="PX", help="side of a crop (256)")
-    add_flag(
-        "--crops", type=whole(1, 1000), nargs=2, default=(2, 3), metavar="N", help="fewest and most a picture (2 3)"
-    )
+    add_flag("--short-side", type=whole(1, 100_000), metavar="PX", help="of pictures before crops (1200)")
+    add_flag("--crop", type=whole(1, 100_000), metavar="PX", help="side of a crop (256)")
+    add_flag("--crops", type=whole(1, 1000), nargs=2, metavar="N", help="fewest and most a picture (2 3)")
     add_flag("--recall", type=number(0.01, 1), default=1.0, metavar="S", help="of the index; 1 is exact search (1)")
     add_flag("--workers", type=whole(1, 4096), metavar="N", help=workers)
     parser.epilog = "example: sfumato memory build photos -o photos-memory; sfumato memory build world:3d -o d3"

@@ -101,6 +101,8 @@ def find(wanted: str | None, place: Path = _INSTALLED) -> Model:
     if wanted is None or wanted == DEFAULT:
         raise ModelError(f"the model '{DEFAULT}' is not installed; give a folder in diffusers' layout by --model")
     folder = Path(wanted).expanduser()
+    if not wanted.isascii() and wanted != wanted.encode(errors="replace").decode():
+        raise UsageError("the model's folder has a name that is no text in UTF-8; rename it")
     if not folder.is_dir():
         raise UsageError(f"no model or folder '{wanted}'{did_you_mean(wanted, there)}")
     if not (folder / _INDEX).is_file():
@@ -111,6 +113,8 @@ def find(wanted: str | None, place: Path = _INSTALLED) -> Model:
 def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato models``."""
     parser.add_argument("--json", action="store_true", help="one JSON object per model on stdout")
+    parser.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and all warnings")
     parser.set_defaults(run=run)
 
 

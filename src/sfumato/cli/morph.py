@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sfumato.cli.animation import animated, check_mp4
-from sfumato.cli.checks import HIGHEST_SEED, check_prompts, guidance_of
+from sfumato.cli.checks import HIGHEST_SEED, check_prompts, check_texts, guidance_of, is_steady
 from sfumato.cli.files import next_index, save_numbered, slug
 from sfumato.cli.flags import add_machine_flags, add_output_flags, add_sampling_flags, job_of, recipe_of
 from sfumato.cli.models import find
 from sfumato.cli.parser import Parser, UsageError
-from sfumato.cli.progress import say
+from sfumato.cli.progress import announce, note
 from sfumato.cli.render import render
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import number, picture_or_words, size, whole
@@ -21,15 +22,17 @@ from sfumato.given import Given
 
 __all__ = ["add_flags", "run"]
 
+_FPS = 12.0
+
 
 def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato morph``."""
     add = parser.add_argument
     for name in ("first", "second"):
         add(name, type=picture_or_words, metavar=name.upper(), help="a prompt, or the file of a picture")
-    add("--prompts", nargs=2, metavar="TEXT", help="what the two pictures show, if they are files")
+    add("--prompts", nargs="+", metavar="TEXT", help="what each end shows that is the file of a picture")
     add("--frames", type=whole(2, 10_000), default=24, metavar="N", help="pictures, both ends included (24)")
-    add("--fps", type=number(0.1, 100), default=12.0, metavar="N", help="pictures a second (12)")
+    add("--fps", type=number(0.1, 100), default=_FPS, metavar="N", help="pictures a second (12)")
     add("--as", dest="kind", choices=("gif", "mp4", "frames"), default="gif", help="beside the frames (gif)")
     add("--seed", type=whole(0, HIGHEST_SEED), metavar="N", help="of the first end (drawn)")
     add("--to-seed", type=whole(0, HIGHEST_SEED), metavar="N", help="of the second end (that of the first)")
@@ -56,10 +59,8 @@ def run(options: argparse.Namespace) -> int:
         )
     sources = Sources(find(options.model))
     ends = [_end(word, sources) for word in (options.first, options.second)]
-    if options.prompts and not any(given for _, given in ends):
-        raise UsageError("--prompts says what pictures show, and both ends are prompts already; leave it out")
-    prompts = options.prompts or [prompt for prompt, _ in ends]
-    check_prompts(options, [prompt or "a picture" for prompt in prompts], 1)
+    prompts = _prompts(options, ends)
+    _tell_idle(options, ends)
     seed = secrets.randbits(32) if options.seed is None else options.seed
     recipe = replace(
         recipe_of(options, sources),
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         to_picture=ends[1][1],
     )
     if any(given and prompt for (_, given), prompt in zip(ends, prompts, strict=True)) and max(options.guidance) > 1:
-        say("sfumato: note: guidance leads away from a given picture; --guidance 1 keeps it", quiet=options.quiet)
+        note("guidance leads away from a given picture; --guidance 1 keeps it", quiet=options.quiet)
     last = options.frames - 1
     scales = guidance_of(options, options.frames)
     recipes = [replace(recipe, share=index / last, guidance=scales[index]) for index in range(options.frames)]
@@ -85,8 +86,35 @@ def run(options: argparse.Namespace) -> int:
         first = 0 if options.force else next_index(job.folder, job.name, options.kind)
         content = animated(paths, options.kind, options.fps)
         path = save_numbered(content, job.folder, job.name, first, force=job.force, suffix=options.kind)
-        say(f"{path} ({len(paths)} frames)", quiet=job.quiet)
+        announce(path, options.kind, f"{len(paths)} frames", json=job.json, quiet=job.quiet)
     return 0
+
+
+def _prompts(options: argparse.Namespace, ends: Sequence[tuple[str, Given | None]]) -> list[str]:
+    """What both ends show: the words that were typed, and of pictures what ``--prompts`` says, or "".
+
+    Raises:
+        UsageError: an empty or endless prompt, or another number of texts than pictures.
+    """
+    texts, pictures = options.prompts or [], sum(given is not None for _, given in ends)
+    if texts and not pictures:
+        raise UsageError("--prompts says what pictures show, and both ends are prompts already; leave it out")
+    if texts and len(texts) != pictures:
+        raise UsageError(f"--prompts has {len(texts)} texts and {pictures} of the ends are pictures; give one for each")
+    check_prompts(options, [words for words, given in ends if given is None], 1)
+    check_texts(*texts)
+    told = iter(texts or [""] * pictures)
+    return [words if given is None else next(told) for words, given in ends]
+
+
+def _tell_idle(options: argparse.Namespace, ends: Sequence[tuple[str, Given | None]]) -> None:
+    """Tell which flags of a morph have no effect beside the others."""
+    if options.kind == "frames" and options.fps != _FPS:
+        note("frames have no rate, so --fps does nothing; --as gif or mp4 has one", quiet=options.quiet)
+    seeded = [given is None or not is_steady(options) for _, given in ends]
+    for flag, seed, acts in (("seed", options.seed, any(seeded)), ("to-seed", options.to_seed, ends[1][1] is None)):
+        if seed is not None and not acts:
+            note(f"a picture brings its own start, so --{flag} does nothing", quiet=options.quiet)
 
 
 def _end(word: Path | str, sources: Sources) -> tuple[str, Given | None]:

@@ -18,7 +18,6 @@ Command = Callable[[argparse.Namespace], int]
 _WORDINGS = {
     "argument ": "",
     "the following arguments are required:": "something is missing:",
-    "unrecognized arguments:": "too much was given:",
 }
 _NUMBER = re.compile(r"-\.?\d.*")
 
@@ -50,7 +49,10 @@ class Parser(argparse.ArgumentParser):
             fill, self._fill = self._fill, None
             fill(self)
         self._refuse_unknown(args or ())
-        return super().parse_known_args(args, namespace)
+        values, more = super().parse_known_args(args, namespace)
+        if more and self._subparsers is None:
+            self.error(f"too much was given: {' '.join(more)}{self._together}")
+        return values, more
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of leaving the process.
@@ -63,15 +65,24 @@ class Parser(argparse.ArgumentParser):
             text = text.replace(theirs, ours, 1) if text.startswith(theirs) else text
         raise UsageError(f"{printable(text)} (see `{self.prog} --help`)")
 
+    @property
+    def _together(self) -> str:
+        """What to do about words that stand apart, if there are such words."""
+        several = [action for action in self._positionals._group_actions if action.nargs in ("*", "+")]
+        return f"; write each {several[0].metavar} beside the others, before the flags" if several else ""
+
     def _refuse_unknown(self, args: Sequence[str]) -> None:
-        known = list(self._option_string_actions)
+        known, before = self._option_string_actions, ""
         for word in args:
             if word == "--" or (self._subparsers is not None and not word.startswith("-")):
                 return
             flag = word.partition("=")[0] if word.startswith("--") else word[:2]
             if len(flag) > 1 and flag.startswith("-") and not _NUMBER.fullmatch(word) and flag not in known:
+                if before in known and known[before].nargs is None:
+                    self.error(f"{before} needs a value, and '{word}' looks like a flag; write {before}={word} if not")
                 near = did_you_mean(flag, [name for name in known if name.startswith("--")])
                 self.error(f"no flag {flag}{near}")
+            before = word
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         known: Any = action.choices

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sfumato.cli.words import printable
@@ -14,9 +16,10 @@ from sfumato.cli.words import printable
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["Advance", "bar", "emit", "say"]
+__all__ = ["Advance", "announce", "bar", "emit", "note", "notes_once", "say"]
 
 _PATIENCE = 1.0
+_TOLD: ContextVar[set[str] | None] = ContextVar("notes that were said", default=None)
 
 
 class Advance(Protocol):
@@ -28,10 +31,44 @@ class Advance(Protocol):
 
 
 def say(text: str, *, quiet: bool = False) -> None:
-    """A line on stderr, control characters escaped; none when quiet."""
-    if not quiet:
+    """A line on stderr, control characters escaped; none when quiet, or where stderr is closed."""
+    if not quiet and sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison]
         with _bars_aside():
             print(printable(text), file=sys.stderr, flush=True)
+
+
+def note(text: str, *, quiet: bool = False) -> None:
+    """A line on stderr about what may surprise; none when quiet, nor twice inside :func:`notes_once`."""
+    told = _TOLD.get()
+    if told is None or text not in told:
+        say(f"sfumato: note: {text}", quiet=quiet)
+    if told is not None:
+        told.add(text)
+
+
+@contextmanager
+def notes_once() -> Generator[None]:
+    """A block in which no note is said twice."""
+    before = _TOLD.set(set())
+    try:
+        yield
+    finally:
+        _TOLD.reset(before)
+
+
+def announce(path: Path, kind: str, about: str, *, json: bool, quiet: bool) -> None:
+    """Tell of a file that was written beside the pictures.
+
+    Args:
+        path: its place.
+        kind: what it is in a word, for programs: "grid", "attention", "gif".
+        about: what it holds, for people.
+        json: whether programs are told, on stdout.
+        quiet: whether people are not.
+    """
+    if json:
+        emit({"path": str(path), "kind": kind})
+    say(f"{path} ({about})", quiet=quiet)
 
 
 def emit(facts: Mapping[str, Any]) -> None:
@@ -52,7 +89,7 @@ def bar(total: int, what: str, unit: str, *, quiet: bool = False) -> Generator[A
     """
     shown: tqdm[Any] | None = None
     done, begun = 0, time.time()
-    hidden = quiet or not sys.stderr.isatty()
+    hidden = quiet or sys.stderr is None or not sys.stderr.isatty()  # pyright: ignore[reportUnnecessaryComparison]
 
     def advance(units: int = 1) -> None:
         nonlocal shown, done

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.parser import UsageError
+from sfumato.cli.progress import note
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import existing_folder, number, whole
 from sfumato.from_memory import NULLS, FromMemory
@@ -29,6 +30,8 @@ _OFF: Mapping[str, Any] = {
     **{"pool": 0, "top_m": None, "mode": FromMemory.mode, "neighbours": FromMemory.count, "null": FromMemory.null},
 }
 """What the flags are when nothing is asked of a memory."""
+_ALONE = ("text", "query")
+"""Modes whose context has no neighbours."""
 
 
 def add_memory_flags(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +67,7 @@ def recall_of(options: argparse.Namespace, sources: Sources) -> FromMemory | Non
         raise UsageError("--unconditional has no query: leave out --like and --mode")
     if not options.unconditional and (options.top_m is not None or options.uniform):
         raise UsageError("--top-m and --uniform say how --unconditional starts; add it, or leave them out")
+    _check_idle(options)
     return FromMemory(
         memory=sources.add_memory(options.memory),
         mode="neighbours" if options.unconditional else options.mode.replace("text", "query"),
@@ -76,6 +80,16 @@ def recall_of(options: argparse.Namespace, sources: Sources) -> FromMemory | Non
     )
 
 
+def _check_idle(options: argparse.Namespace) -> None:
+    """Tell which flags on a memory have no effect beside its mode."""
+    if options.unconditional:
+        return
+    alone = dict.fromkeys(_ALONE, ("neighbours", "pool", "show_neighbours"))
+    for flag in {**alone, "and": ("null",)}.get(options.mode, ()):
+        if vars(options)[flag] != _OFF[flag]:
+            note(f"with --mode {options.mode} --{flag.replace('_', '-')} does nothing", quiet=options.quiet)
+
+
 def recalled(parts: Parts | RarmParts, batch: Sequence[Recipe], sources: Sources) -> list[Recipe]:
     """Recipes with the names of the entries that are in their contexts; those that have them stay as they are.
 
@@ -85,8 +99,8 @@ def recalled(parts: Parts | RarmParts, batch: Sequence[Recipe], sources: Sources
         sources: has the memory, and the encoder of queries.
 
     Raises:
-        UsageError: the memory was made with another encoder than the model's, or the model has none.
-        ValueError: more neighbours than the memory has.
+        UsageError: the memory was made with another encoder than the model's, or the model has none; or it holds fewer
+            pictures than are asked for.
     """
     asked = batch[0].recall
     if asked is None or all(recipe.recall and recipe.recall.found for recipe in batch):
@@ -96,6 +110,9 @@ def recalled(parts: Parts | RarmParts, batch: Sequence[Recipe], sources: Sources
 
     memory, noise = sources.memory(asked.memory), Noise([recipe.seed for recipe in batch])
     how = Recall(asked.count, _fill(asked, _has_words(parts, batch)), asked.pool)
+    if max(how.pool, how.entries) > len(memory):
+        most = f"--pool {len(memory)}" if how.pool else f"--neighbours {len(memory) + how.count - how.entries}"
+        raise UsageError(f"the memory '{asked.memory.name}' has {len(memory)} pictures; {most} takes all of them")
     rows = recall(memory, _queries(batch, asked, sources, memory), how, noise).rows
     made: list[Recipe] = []
     for recipe, own in zip(batch, rows.tolist(), strict=True):
@@ -115,7 +132,6 @@ def with_neighbours(parts: Parts, batch: Sequence[Recipe], sources: Sources, ste
 
     Raises:
         UsageError: as :func:`recalled`; or branches of a composition without a prompt.
-        ValueError: as :func:`recalled`.
     """
     from sfumato.flows.prompts import Neighbours
     from sfumato.flows.steering import Concept
@@ -141,7 +157,6 @@ def context_of(parts: Parts | RarmParts, batch: Sequence[Recipe], sources: Sourc
 
     Raises:
         UsageError: as :func:`recalled`.
-        ValueError: as :func:`recalled`.
     """
     batch = recalled(parts, batch, sources)
     asked, words = batch[0].recall, _has_words(parts, batch)

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 from sfumato.cli.codes import check_denoiser, load_codes, told
 from sfumato.cli.files import next_index, picture_bytes, prepare_folder, save_numbered, slug
-from sfumato.cli.make import make, steps_of
+from sfumato.cli.make import inversion_steps, make, steps_of
 from sfumato.cli.models import Model
 from sfumato.cli.parser import UsageError
-from sfumato.cli.progress import bar, emit, say
+from sfumato.cli.progress import announce, bar, emit, say
 from sfumato.cli.recall import recalled
 from sfumato.cli.sources import Sources
 from sfumato.metadata import chunks, written
 from sfumato.recipe import Recipe
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from sfumato.attention.maps import MapRecorder
@@ -43,7 +44,7 @@ class Job:
         grid: whether to write a contact sheet too.
         attention: whether to write a sheet with the attention map of each word too.
         neighbours: whether to write a sheet with the entries of a memory that were in the context too.
-        json: whether stdout gets one JSON object per picture.
+        json: whether stdout gets one JSON object per picture, and one per file beside them.
         quiet: whether stderr gets neither progress nor file names.
         name: of the files, before their number; "" takes it from each prompt.
     """
@@ -89,7 +90,8 @@ def render(recipes: Sequence[Recipe], job: Job, sources: Sources) -> list[Path]:
     writer = _Writer(job, sources.places)
     images: list[Tensor] = []
     try:
-        with bar(_steps(parts, recipes[0]) * len(batches), "making pictures", "step", quiet=job.quiet) as advance:
+        steps = inversion_steps(recipes[0]) + _steps(parts, recipes[0]) * len(batches)
+        with bar(steps, "making pictures", "step", quiet=job.quiet) as advance:
             for asked in batches:
                 begun, batch = time.perf_counter(), recalled(parts, asked, sources)
                 seen = _recorder(parts, batch[0]) if job.attention and not isinstance(parts, RarmParts) else None
@@ -125,7 +127,8 @@ class _Writer:
             path = self._save(picture_bytes(picture, texts), self.job.name or slug(recipe.shows))
             self.paths.append(path)
             if self.job.json:
-                emit({"path": str(path), **written(recipe), "seconds": round(seconds / len(recipes), 3)})
+                facts = written(recipe) | {"seconds": round(seconds / len(recipes), 3)}
+                emit({"path": str(path), "kind": "picture", **facts})
             say(f"{path} (seed {recipe.seed})", quiet=self.job.quiet)
 
     def write_attention(self, images: Tensor, recipes: Sequence[Recipe], seen: MapRecorder, parts: Parts) -> None:
@@ -143,8 +146,7 @@ class _Writer:
             image = images[index : index + 1].float().clamp(-1, 1)
             over = [overlay(image, shown[None]) for _, shown in named]
             sheet = table(torch.cat([image, *over]), ["", *(word for word, _ in named)])
-            path = self._save(picture_bytes(sheet, {}), f"{made.stem}-attention")
-            say(f"{path} (attention, seed {recipe.seed})", quiet=self.job.quiet)
+            self._write_sheet(sheet, f"{made.stem}-attention", "attention", f"attention, seed {recipe.seed}")
 
     def write_neighbours(self, images: Tensor, recipes: Sequence[Recipe], sources: Sources) -> None:
         """Write for each picture of a batch (B, 3, H, W) what of a memory was in its context."""
@@ -162,8 +164,8 @@ class _Writer:
             shown = [cover(from_pictures([open_picture(each.thumbnail)]), *image.shape[-2:]) for each in entries]
             words = [each.caption or each.source for each in entries]
             rows = torch.cat([image[None].float().clamp(-1, 1), *(each.clamp(-1, 1) for each in shown)])
-            path = self._save(picture_bytes(table(rows, ["made", *words]), {}), f"{made.stem}-neighbours")
-            say(f"{path} (neighbours, seed {recipe.seed})", quiet=self.job.quiet)
+            sheet, about = table(rows, ["made", *words]), f"neighbours, seed {recipe.seed}"
+            self._write_sheet(sheet, f"{made.stem}-neighbours", "neighbours", about)
 
     def write_grid(self, images: Sequence[Tensor], recipes: Sequence[Recipe]) -> None:
         """Write all pictures (B, 3, H, W) on one sheet, with their prompts."""
@@ -173,8 +175,11 @@ class _Writer:
 
         columns = min(8, -(-len(recipes) // max(1, round(len(recipes) ** 0.5))))
         sheet = grid(torch.cat(list(images)), columns, [recipe.shows for recipe in recipes])
-        path = self._save(picture_bytes(sheet, {}), f"{slug(recipes[0].prompt)}-grid")
-        say(f"{path} (all {len(recipes)})", quiet=self.job.quiet)
+        self._write_sheet(sheet, f"{slug(recipes[0].prompt)}-grid", "grid", f"all {len(recipes)}")
+
+    def _write_sheet(self, sheet: Image.Image, name: str, kind: str, about: str) -> None:
+        path = self._save(picture_bytes(sheet, {}), name)
+        announce(path, kind, about, json=self.job.json, quiet=self.job.quiet)
 
     def _save(self, content: bytes, name: str) -> Path:
         start = self._next.get(name, 0 if self.job.force else next_index(self.job.folder, name))

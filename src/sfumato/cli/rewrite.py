@@ -15,7 +15,7 @@ from sfumato.cli.files import next_index, picture_bytes, save_numbered, slug
 from sfumato.cli.flags import add_machine_flags, add_output_flags, add_sampling_flags, add_seed_flags, job_of, recipe_of
 from sfumato.cli.models import find
 from sfumato.cli.parser import Parser, UsageError
-from sfumato.cli.progress import say
+from sfumato.cli.progress import announce, note
 from sfumato.cli.render import Job, render
 from sfumato.cli.sources import Sources
 from sfumato.cli.values import existing_file, number, reweighted
@@ -55,12 +55,12 @@ def run(options: argparse.Namespace) -> int:
         from sfumato.core.image import open_picture
 
         open_picture(options.image)
-        say("sfumato: note: the picture is inverted first, which takes as long as making some", quiet=options.quiet)
+        note("the picture is inverted first, which takes as long as making some", quiet=options.quiet)
     together = 1 if options.exact else max(1, options.batch // len(prompts)) * len(prompts)
     job = job_of(options, sources.model, together, grid=options.grid)
     paths = render(recipes, job, sources)
     sheet = _write_sheet(paths, recipes, prompts, job)
-    say(f"{sheet} (side by side)", quiet=options.quiet)
+    announce(sheet, "rewrite", "side by side", json=job.json, quiet=job.quiet)
     return 0
 
 

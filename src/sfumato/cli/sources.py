@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.checkpoints.parts import Parts
+    from sfumato.core.sample import Record
     from sfumato.encoders.image import PictureEncoder
     from sfumato.encoders.joint import JointEncoder
     from sfumato.flows.invert import Inverted
@@ -39,6 +40,7 @@ class Sources:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._files: dict[str, Path] = {}
+        self._names: dict[str, Path] = {}
         self._models: dict[str, Model] = {}
         self._experts: dict[str, Parts] = {}
         self._memories: dict[str, Memory] = {}
@@ -60,8 +62,9 @@ class Sources:
         if path.stat().st_size > _LARGEST:
             raise UsageError(f"{path} has {path.stat().st_size} bytes, more than a picture or a start can have")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        self._files[digest] = path
-        return Given(path.name[-200:], digest)
+        given = Given(path.name[-200:], digest)
+        self._files[digest] = self._names[given.name] = path
+        return given
 
     def add_model(self, model: Model) -> Given:
         """Take another model in."""
@@ -80,50 +83,17 @@ class Sources:
         self._memories[memory.fingerprint] = memory
         return Given(folder.resolve().name[-200:], memory.fingerprint)
 
-    def search(self, recipe: Recipe, folders: Iterable[Path]) -> None:
-        """Find what a recipe names and was not taken in yet: by name in folders, told apart by content.
+    def holds(self, given: Given) -> bool:
+        """Whether a file or memory of this content was taken in."""
+        return given.digest in self._files or given.digest in self._memories
 
-        Raises:
-            UsageError: a file or model is not found; the sentence names it.
-        """
-        places = list(folders)
-        for given in recipe.given:
-            candidates = [folder / given.name for folder in places if Path(given.name).name == given.name]
-            if given.digest not in self._files:
-                found = [path for path in candidates if path.is_file() and self.add(path) == given]
-                if not found:
-                    raise UsageError(f"the picture was made from the file '{given.name}'; say where it is by --given")
-        if recipe.recall is not None and recipe.recall.memory.digest not in self._memories:
-            self._search_memory(recipe.recall.memory, places)
-        for given, _, _ in recipe.experts:
-            self._search_expert(given)
+    def of_name(self, name: str) -> Path | None:
+        """The file that was taken in under a name, whatever it holds."""
+        return self._names.get(name)
 
-    def _search_expert(self, given: Given) -> None:
-        """Find a model among those taken in, or those that are installed.
-
-        Raises:
-            UsageError: it is not there.
-        """
-        there = {model.fingerprint: model for model in (self.model, *installed(), *self._models.values())}
-        if given.digest not in there:
-            raise UsageError(f"the picture was made with the expert '{given.name}'; say where it is by --given")
-        self.add_model(there[given.digest])
-
-    def _search_memory(self, given: Given, places: list[Path]) -> None:
-        """Find a memory by its name in folders, or among those taken in.
-
-        Raises:
-            UsageError: it is not there, or is another by now.
-        """
-        for folder in places:
-            candidate = folder / given.name
-            if Path(given.name).name == given.name and (candidate / "memory.json").is_file():
-                self.add_memory(candidate)
-        if given.digest not in self._memories:
-            raise UsageError(
-                f"the picture was made with pictures of the memory '{given.name}' as it was then; say where it is by "
-                "--given"
-            )
+    def models(self) -> list[Model]:
+        """The models that were taken in, and those that are installed."""
+        return [self.model, *installed(), *self._models.values()]
 
     def memory(self, given: Given) -> Memory:
         """A memory that was taken in."""
@@ -196,7 +166,14 @@ class Sources:
         return read_start(self._files[given.digest])
 
     def inverted(
-        self, parts: Parts, given: Given, recipe: Recipe, prompt: str, null_text: float | None = None
+        self,
+        parts: Parts,
+        given: Given,
+        recipe: Recipe,
+        prompt: str,
+        *,
+        null_text: float | None,
+        watch: Callable[[Record], None],
     ) -> Inverted:
         """The inversion of a picture of a prompt, along the path and at the size of a recipe; made once.
 
@@ -206,6 +183,7 @@ class Sources:
             recipe: with a size.
             prompt: what the picture shows.
             null_text: guidance scale, > 1, that the nulls are tuned for; None: none are.
+            watch: called with a record after each step.
         """
         from sfumato.flows.invert import Inverting, invert
         from sfumato.flows.walk import Walk
@@ -215,7 +193,7 @@ class Sources:
         if key not in self._inverted:
             image = self.image(given, (recipe.height, recipe.width))
             walk, how = Walk(recipe.steps, recipe.scheduler), Inverting(null_text=null_text)
-            self._inverted[key] = invert(parts, image, [prompt], walk=walk, how=how)
+            self._inverted[key] = invert(parts, image, [prompt], walk=walk, how=how, watch=watch)
         return self._inverted[key]
 
     def expert(self, given: Given, dtype: torch.dtype) -> Parts:

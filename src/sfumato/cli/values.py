@@ -200,6 +200,8 @@ def existing_file(word: str) -> Path:
     """A file that is there."""
     path = Path(word).expanduser()
     if not _is_file(path):
+        if os.path.exists(path):  # noqa: PTH110 (Path.exists raises where a name is too long)
+            raise ArgumentTypeError(f"'{printable(word)}' is a folder or a pipe; give a file, which can be read twice")
         raise ArgumentTypeError(f"there is no file '{printable(word)}'")
     return path
 

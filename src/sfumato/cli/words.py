@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 
 __all__ = ["did_you_mean", "nearest", "printable"]
 
-_LIKE, _BEHIND = 0.6, 0.25
+_LIKE, _BEHIND, _SHORT = 0.6, 0.25, 20
 _SEPARATORS = str.maketrans({"-": None, "_": None, " ": None, ".": None, "+": "p"})
 
 
@@ -30,12 +30,12 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error sentence: "; did you mean 'dpmpp_2m'?", or the whole short list if nothing is near."""
+    """The end of an error sentence: "; did you mean 'dpmpp_2m'?"; if nothing is near, all that a short list holds."""
     known = list(known)
     near = nearest(word, known)
     if near:
         return f"; did you mean {_alternatives(near)}?"
-    return f"; there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else ""
+    return f"; there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if 0 < len(known) <= _SHORT else ""
 
 
 def printable(text: str) -> str:

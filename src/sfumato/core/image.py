@@ -77,6 +77,9 @@ def open_picture(
         raise
     except FileNotFoundError as error:
         raise PictureError(f"{name}: there is no such file") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        allowed = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels) / 1e6
+        raise PictureError(f"{name}: its pixels are many more than the {allowed:.3g} million allowed") from error
     except Image.UnidentifiedImageError as error:
         raise PictureError(f"{name}: not a PNG, JPEG or WebP picture") from error
     except Exception as error:  # Pillow raises nearly any exception on broken files

@@ -58,10 +58,12 @@ class Inverted:
     Args:
         start: x (B, C, h, w) at the first level of the path, float32.
         nulls: tokens (B, L, D) of the null for each step; None if they were not tuned.
+        steps: of the path, up and down; None if unknown.
     """
 
     start: Tensor
     nulls: tuple[Tensor, ...] | None = None
+    steps: int | None = None
 
 
 def invert(
@@ -81,7 +83,7 @@ def invert(
         prompts: B prompts that describe the pictures.
         walk: the steps of the path that will be sampled along; its scheduler must be ``ddim``.
         how: the variant, and whether nulls are tuned.
-        watch: called with a record after each step up.
+        watch: called with a record after each step up; and, if nulls are tuned, after each step down.
 
     Raises:
         ValueError: no prompts, another number of pictures, or another scheduler.
@@ -106,6 +108,6 @@ def invert(
         step, unused = Inversion(how.variant, how.iterations), Noise(range(count))
         start = sample(Guided(parts.model, text), x0, path[::-1], step, noise=unused, watch=keep)
     if how.null_text is None:
-        return Inverted(start)
-    none = null_of(parts, count, size)
-    return Inverted(start, tuple(NullText(how.null_text)(parts.model, text, none, pivots[::-1], path)))
+        return Inverted(start, steps=walk.steps)
+    none, tune = null_of(parts, count, size), NullText(how.null_text)
+    return Inverted(start, tuple(tune(parts.model, text, none, pivots[::-1], path, watch)), walk.steps)

@@ -52,9 +52,14 @@ def neglect(attention: Tensor) -> Tensor:
     Returns:
         (B,) in [0, 1].
 
+    Raises:
+        ValueError: attention over fewer positions.
+
     Paper: Attend-and-Excite: Attention-Based Semantic Guidance for Text-to-Image Diffusion Models (Chefer et al.,
         2023), arXiv:2301.13826, section 4.
     """
+    if min(attention.shape[-2:]) < 2:
+        raise ValueError("excite needs attention over at least 2 x 2 positions, which these pictures are too small for")
     line = attention.new_tensor([_EDGE, 1.0, _EDGE]) / (1 + 2 * _EDGE)
     padded = F.pad(attention.flatten(0, 1)[:, None], (1, 1, 1, 1), mode="reflect")
     smooth = F.conv2d(padded, (line[:, None] * line)[None, None]).view_as(attention)

@@ -25,6 +25,7 @@ from sfumato.core.condition import Condition
 from sfumato.core.level import Level
 from sfumato.core.model import Model
 from sfumato.core.path import Path
+from sfumato.core.sample import Record
 from sfumato.core.steps import move
 
 __all__ = ["NullText", "null_by_step"]
@@ -61,7 +62,13 @@ class NullText:
             raise ValueError(f"needs scale > 1 and iterations >= 1, got {self.scale} and {self.iterations}")
 
     def __call__(
-        self, model: Model, text: Branch, none: Condition, pivots: Sequence[Tensor], path: Path
+        self,
+        model: Model,
+        text: Branch,
+        none: Condition,
+        pivots: Sequence[Tensor],
+        path: Path,
+        watch: Callable[[Record], None] | None = None,
     ) -> list[Tensor]:
         """Tune the nulls.
 
@@ -71,6 +78,7 @@ class NullText:
             none: the null to begin with, for B images, with tokens (B, L, D).
             pivots: x (B, ...) at each level of the path, noisiest first, from an inversion at scale 1.
             path: S + 1 levels, noisiest first.
+            watch: called with a record after each step.
 
         Returns:
             tokens (B, L, D) for each of the S steps.
@@ -90,6 +98,8 @@ class NullText:
             with torch.no_grad():
                 x = step(tokens)
             found.append(tokens)
+            if watch is not None:
+                watch(Record(index + 1, len(path) - 1, next_level, x.detach().clone()))
         return found
 
     def _tuned(
