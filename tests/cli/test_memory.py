@@ -258,6 +258,9 @@ def test_flags_that_do_nothing_in_a_mode_are_told(sfumato: Typed, memory: Path, 
     assert all(f"with --mode text --{flag} does nothing" in told.err for flag in ("neighbours", "show-neighbours"))
     told = sfumato(*words, "--mode", "and", "--null", "zero", "--neighbours", "2")
     assert "with --mode and --null does nothing" in told.err and "--neighbours does" not in told.err
+    told = sfumato(*words, "--like", folder / "red.png", "--like-until", "0", "--neighbours", "2")
+    assert told.code == 0 and "with --memory, whose query --like is, --like-until does nothing" in told.err
+    assert "--like does nothing" not in told.err
     told = sfumato("memory", "build", folder, "-o", tmp_path / "whole", "--crop", "8")
     assert told.code == 0 and "without --patches crops --short-side, --crop and --crops do nothing" in told.err
 

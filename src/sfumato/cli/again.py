@@ -102,11 +102,11 @@ def _search_memory(sources: Sources, given: Given, places: Sequence[Path]) -> No
     Raises:
         UsageError: it is not there, or is another by now.
     """
-    for folder in [] if sources.holds(given) else places:
+    for folder in [] if sources.holds_memory(given) else places:
         candidate = folder / given.name
         if Path(given.name).name == given.name and (candidate / "memory.json").is_file():
             sources.add_memory(candidate)
-    if not sources.holds(given):
+    if not sources.holds_memory(given):
         raise UsageError(
             f"the picture was made with pictures of the memory '{given.name}' as it was then; say where it is by "
             "--given"

@@ -81,13 +81,14 @@ def check_idle(options: argparse.Namespace) -> None:
 
 def _idle(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Why flags have no effect beside the others, and which ones, by their names in a recipe."""
-    scales, alone = set(options.guidance), not options.concepts
+    scales, alone, like = set(options.guidance), not options.concepts, getattr(options, "like_until", None)
     unguided, unmixed = scales == {1.0}, scales == {1.0} and not options.pag
     rows = [
         (unguided and alone, "without guidance (--guidance 1)", ("negative",)),
         (unmixed and alone, "without guidance (--guidance 1)", ("rescale", "apg")),
         (unmixed, "without guidance (--guidance 1)", ("guidance_interval",)),
-        (getattr(options, "like_until", None) == 0, "with --like-until 0", ("like",)),
+        (like == 0 and options.memory is None, "with --like-until 0", ("like",)),
+        (options.memory is not None, "with --memory, whose query --like is,", ("like_scale", "like_until")),
     ]
     for flag, asked in _ONLY_WITH.items():
         rows += [(not any(_is_on(options, each) for each in asked), f"without --{asked[0].replace('_', '-')}", (flag,))]
@@ -105,7 +106,7 @@ def _is_on(options: argparse.Namespace, flag: str) -> bool:
 
 def is_steady(options: argparse.Namespace) -> bool:
     """Whether pictures follow from where they begin: nothing is drawn from the seed on the way."""
-    return options.scheduler in _STEADY and not options.langevin and not options.pool
+    return options.scheduler in _STEADY and not (options.langevin or options.pool or options.unconditional)
 
 
 def check_texts(*texts: str) -> None:

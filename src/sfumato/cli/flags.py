@@ -133,7 +133,8 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     dtypes = ("auto", "float32", "bfloat16")
     add("--model", metavar="PATH", help="an installed model, or a folder in diffusers' layout (emoji)")
     add("--dtype", choices=dtypes, default="auto", help="of the networks (auto: bfloat16 where it is native)")
-    add("--max-rows", type=whole(1), metavar="N", help="most rows of one forward pass, to save memory; the same to rounding")
+    rows = "most rows of one forward pass, to save memory; the same picture to rounding"
+    add("--max-rows", type=whole(1), metavar="N", help=rows)
     add("--threads", type=whole(1, 4096), metavar="N", help="of the CPU (all cores in reach)")
 
 

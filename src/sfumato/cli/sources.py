@@ -84,8 +84,12 @@ class Sources:
         return Given(folder.resolve().name[-200:], memory.fingerprint)
 
     def holds(self, given: Given) -> bool:
-        """Whether a file or memory of this content was taken in."""
-        return given.digest in self._files or given.digest in self._memories
+        """Whether a file of this content was taken in."""
+        return given.digest in self._files
+
+    def holds_memory(self, given: Given) -> bool:
+        """Whether a memory of this content was taken in."""
+        return given.digest in self._memories
 
     def of_name(self, name: str) -> Path | None:
         """The file that was taken in under a name, whatever it holds."""
