@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from binding_methods import METHODS, Method
+from judged import Judged
 from measure import RESULTS
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -31,12 +32,9 @@ from sfumato.core.sheet import table
 from sfumato.evaluate.binding import Bound, binding_of
 from sfumato.evaluate.coloured_pairs import ColouredPair, cc500_pairs, drawn, world_pairs
 from sfumato.evaluate.intervals import Interval, bootstrap_mean, wilson
-from sfumato.evaluate.judge import Judge
 from sfumato.evaluate.report import Cell, Report, to_markdown, write_report
-from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
 from sfumato.machine import best_dtype, usable_threads
 from sfumato.train.locked import digest
-from sfumato.world.store import open_world
 
 _BATCH, _SHOWN = 25, 8
 _COLUMNS = {
@@ -55,7 +53,7 @@ TITLES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Judged):
     """The model, the judge, and how much is made."""
 
     model: str
@@ -69,13 +67,9 @@ class Bench:
         return sfumato.load(self.model, getattr(torch, best_dtype()))
 
     @cached_property
-    def judge(self) -> Judge:
-        return judge_of_world(open_world(), JudgeConfig(), lambda text: print(text, file=sys.stderr))
-
-    @cached_property
     def sets(self) -> dict[str, tuple[ColouredPair, ...]]:
         """Sets of prompts; where they come in pairs, each is followed by itself with exchanged colours."""
-        world, half = open_world(), self.count // 2
+        world, half = self.world, self.count // 2
         sets = {
             "seen": with_swaps(world_pairs(world, half)),
             "unseen": with_swaps(world_pairs(world, half, "unseen pair")),
@@ -223,7 +217,7 @@ def rows_of(
 ) -> tuple[dict[str, dict[str, Cell]], Tensor]:
     """A set's findings by source, and each method's first pictures."""
     pairs = bench.sets[name]
-    real, there = drawn(open_world(), pairs)
+    real, there = drawn(bench.world, pairs)
     with torch.no_grad():
         codec = torch.cat([bench.parts.codec.decode(bench.parts.codec.encode(part)) for part in real.split(_BATCH)])
     drawable = f"the {len(there)} prompts that can be drawn"

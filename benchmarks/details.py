@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 import torch
+from judged import Judged
 from measure import RESULTS
 from torch import Tensor
 
@@ -21,14 +22,13 @@ from sfumato.core.sheet import table
 from sfumato.evaluate.intervals import Interval
 from sfumato.evaluate.judge import Judge
 from sfumato.evaluate.report import Report, to_markdown, write_report
-from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
 from sfumato.evaluate.world_score import judge_pictures, real_pictures, shares
 from sfumato.flows.redraw import Redraw, redraw
 from sfumato.flows.walk import Walk, sampler_of
 from sfumato.machine import best_dtype, usable_threads
 from sfumato.train.reconstruction import psnr
 from sfumato.world.splits import EvaluationPrompt, evaluation_prompts
-from sfumato.world.store import World, open_world
+from sfumato.world.store import World
 
 _BATCH, _SHOWN = 25, 10
 _COLUMNS = ("concept top-1", "both things", "both things top-5", "both things with their colours")
@@ -72,8 +72,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the table and the sheet to docs/results")
     options = parser.parse_args()
     torch.set_num_threads(usable_threads())
-    world, parts = open_world(), sfumato.load(options.model, getattr(torch, best_dtype()))
-    judge = judge_of_world(world, JudgeConfig(), lambda text: print(text, file=sys.stderr))
+    bench, parts = Judged(), sfumato.load(options.model, getattr(torch, best_dtype()))
+    world, judge = bench.world, bench.judge
     prompts = prompts_of(world, options.count)
     real = real_pictures(world, prompts)
     path = sampler_of(parts, Walk()).path

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from judged import Judged
 from measure import RESULTS
 from PIL import Image
 from torch import Tensor
@@ -29,9 +30,7 @@ from sfumato.core.noise import Noise
 from sfumato.core.sheet import table
 from sfumato.encoders.joint import JointEncoder
 from sfumato.evaluate.intervals import Interval, wilson
-from sfumato.evaluate.judge import Judge
 from sfumato.evaluate.report import Report, to_markdown, write_report
-from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
 from sfumato.flows.prompts import Neighbours
 from sfumato.flows.retrieve import Fill, Recall, Recalled, recall
 from sfumato.flows.steering import Concept
@@ -44,7 +43,7 @@ from sfumato.retrieval.memory import Memory
 from sfumato.retrieval.patches import Whole
 from sfumato.world.captions import canonical_caption
 from sfumato.world.spec import SceneSpec, single
-from sfumato.world.store import STYLES, World, open_world
+from sfumato.world.store import STYLES
 
 _BATCH, _SHOWN = 25, 8
 _COLUMNS = ("concept top-1", "concept top-5", "the memory's style", "own concept among the neighbours")
@@ -54,7 +53,7 @@ Way = Callable[["Bench", Memory, Sequence[str]], tuple[sfumato.Steering, Tensor 
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Judged):
     """The model, its encoder, the judge, and how much is made."""
 
     model: str
@@ -71,14 +70,6 @@ class Bench:
     @cached_property
     def joint(self) -> JointEncoder:
         return load_joint(self.model)
-
-    @cached_property
-    def world(self) -> World:
-        return open_world()
-
-    @cached_property
-    def judge(self) -> Judge:
-        return judge_of_world(self.world, JudgeConfig(), lambda text: print(text, file=sys.stderr))
 
     @cached_property
     def prompts(self) -> dict[str, int]:

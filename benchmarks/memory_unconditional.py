@@ -14,10 +14,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import torch
+from judged import Judged
 from measure import RESULTS
 from torch import Tensor
 
@@ -28,11 +28,9 @@ from sfumato.checkpoints.neighbours import load_training_vectors
 from sfumato.core.noise import Noise
 from sfumato.core.sheet import table
 from sfumato.evaluate.intervals import Interval
-from sfumato.evaluate.judge import Judge
 from sfumato.evaluate.lessons import to_images
 from sfumato.evaluate.reference import distances, other_scenes
 from sfumato.evaluate.report import Report, to_markdown, write_report
-from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
 from sfumato.flows.prompts import Neighbours
 from sfumato.flows.retrieve import Recall, Unasked, recall, unasked
 from sfumato.machine import best_dtype, usable_threads
@@ -42,7 +40,7 @@ from sfumato.retrieval.embed import Maker
 from sfumato.retrieval.memory import Memory
 from sfumato.retrieval.patches import Whole
 from sfumato.world.scene import Scene, SceneConfig, draw
-from sfumato.world.store import STYLES, open_world
+from sfumato.world.store import STYLES
 
 _BATCH, _SHOWN, _REFERENCE = 25, 12, 2000
 _COLUMNS = ("Fréchet distance", "precision", "recall")
@@ -51,7 +49,7 @@ PROPOSALS = {f"{name}, m = {share:g}": Unasked(share, name == "p_D") for name in
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Judged):
     """The judge, the real scenes, and how much is made."""
 
     count: int
@@ -59,10 +57,6 @@ class Bench:
     neighbours: int
     guidance: float
     styles: tuple[str, ...]
-
-    @cached_property
-    def judge(self) -> Judge:
-        return judge_of_world(open_world(), JudgeConfig(), lambda text: print(text, file=sys.stderr))
 
     def scenes(self, count: int, seed: int, shown: Sequence[Scene] = ()) -> list[Scene]:
         """Real scenes of one thing, in the styles that models were trained on, whose pictures are all different.
@@ -77,8 +71,7 @@ class Bench:
         """
         kinds = SceneConfig(singles=0.6, recoloured=0.4, pairs=0, counts=0, jitter=0.25, coloured_background=0.1)
         config = SceneConfig(**{**vars(kinds), "split": "validation", "styles": self.styles})
-        world = open_world()
-        return other_scenes((draw(world, seed, index, config) for index in itertools.count()), count, shown)
+        return other_scenes((draw(self.world, seed, index, config) for index in itertools.count()), count, shown)
 
     def placed(self, images: Tensor) -> Tensor:
         """Pictures where distances are measured."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from judged import Judged
 from measure import RESULTS
 from torch import Tensor
 
@@ -27,11 +27,9 @@ from sfumato.evaluate.agreement import cosine
 from sfumato.evaluate.colour import foreground, shown_colours
 from sfumato.evaluate.frechet import frechet_distance
 from sfumato.evaluate.intervals import Interval, bootstrap_mean, wilson
-from sfumato.evaluate.judge import Judge
 from sfumato.evaluate.lessons import WINDOWS, crop
 from sfumato.evaluate.precision_recall import precision_recall
 from sfumato.evaluate.report import Cell, Report, to_markdown, write_report
-from sfumato.evaluate.train_judge import JudgeConfig, judge_of_world
 from sfumato.evaluate.world_score import real_pictures, reference_of_world
 from sfumato.flows.inpaint import Inpaint, inpaint
 from sfumato.flows.redraw import Redraw, redraw
@@ -44,7 +42,6 @@ from sfumato.networks.guide import log_probability
 from sfumato.world.captions import canonical_caption
 from sfumato.world.spec import SceneSpec, single
 from sfumato.world.splits import EvaluationPrompt, evaluation_prompts
-from sfumato.world.store import World, open_world
 
 _BATCH, _SHOWN, _ASKED = 25, 6, 1200
 Make = Callable[[slice], Tensor]
@@ -53,7 +50,7 @@ Found = tuple[str, dict[str, list[Cell]], dict[str, Tensor], list[str]]
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Judged):
     """The model, the judge, and the prompts."""
 
     model: str
@@ -75,14 +72,6 @@ class Bench:
         pictures = load_pictures(self.model)
         assert pictures is not None, "the model has no picture encoder"
         return pictures
-
-    @cached_property
-    def world(self) -> World:
-        return open_world()
-
-    @cached_property
-    def judge(self) -> Judge:
-        return judge_of_world(self.world, JudgeConfig(), lambda text: print(text, file=sys.stderr))
 
     @cached_property
     def prompts(self) -> tuple[EvaluationPrompt, ...]:
