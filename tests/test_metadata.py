@@ -71,6 +71,7 @@ STEERED = replace(
     mask=FILE,
     strength=0.4,
     repaint=10,
+    repeats=3,
     paste=True,
     border=(1, 2, 3, 4),
     to_prompt="a dog",

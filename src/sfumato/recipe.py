@@ -68,6 +68,7 @@ class Recipe:
         picture: what is redrawn, inpainted, extended, or morphed from.
         mask: where.
         strength: share of the path that is redrawn.
+        repeats: times that it is, in [1, 100].
         repaint: times that each stretch is walked.
         paste: whether kept pixels are put back after decoding.
         border: pixels left, right, above and below that are added.
@@ -128,6 +129,7 @@ class Recipe:
     picture: Given | None = None
     mask: Given | None = None
     strength: float = 0.6
+    repeats: int = 1
     repaint: int = 1
     paste: bool = False
     border: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -242,6 +244,7 @@ _RULES: Mapping[str, Rule] = {
     "picture": or_none(GIVEN),
     "mask": or_none(GIVEN),
     "strength": _SHARE,
+    "repeats": whole(1, 100),
     "repaint": whole(1, 1000),
     "paste": either(),
     "border": Rule(lambda value: fits_all(value, (whole(0, 4096),) * 4), "four whole numbers from 0 to 4096"),

@@ -87,6 +87,13 @@ def test_inpaint_is_the_flow(edit: Typed, photo: Path, mask: Path, sd1: Path, tm
     assert torch.equal(made[..., :16], middle(photo)[..., :16])
 
 
+def test_redraw_repeats_and_says_so(edit: Typed, photo: Path, sd1: Path, tmp_path: Path) -> None:
+    told = edit("redraw", photo, "a red hat", "--seed", 5, "--repeats", 2, "--json")
+    assert told.code == 0 and told.objects[0]["repeats"] == 2
+    wanted = redraw(library.load(sd1), Redraw(middle(photo), repeats=2), ["a red hat"], seeds=[5], walk=library.Walk(3))
+    assert (pixels(tmp_path / "out" / "a-red-hat-0000.png") - wanted).abs().max() < 0.01
+
+
 def test_outpaint_adds_a_border(edit: Typed, photo: Path, tmp_path: Path) -> None:
     told = edit("outpaint", photo, "a red hat", "--size", "16x16", "--border", "8,0,4,4", "--seed", 1, "--json")
     assert told.code == 0
@@ -154,6 +161,7 @@ def test_a_start_is_of_its_steps_and_of_one_picture(
     for more in (("--steps", 4), ("--scheduler", "heun")):
         told = sfumato("generate", *words, "--model", sd1, "-o", tmp_path / "out", "--steps", 3, *more)
         assert told.code == 0 and "the start is of 3 steps of 'ddim'" in told.err
+    assert "'ddim' draws none, so --seed does nothing" in edit("generate", *words, "--seed", 3).err
     told = edit("generate", *words, "--count", 3)
     assert told.code == 2 and "makes the same picture whatever the seed; leave out --count" in told.err
     assert edit("generate", *words, "--count", 2, "--scheduler", "euler_a").code == 0

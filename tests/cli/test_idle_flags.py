@@ -26,6 +26,7 @@ from tests.cli.conftest import Typed
         (("--like-scale", 8), ["without --like --like-scale"]),
         (("--region-share", 0.5), ["without --region --region-share"]),
         (("--parser", "rules", "--structure"), []),
+        (("--exact", "--batch", 2), ["with --exact --batch"]),
     ],
 )
 def test_a_flag_that_does_nothing_is_told(
@@ -115,6 +116,14 @@ def test_sheets_are_told_to_programs(generate: Typed, tmp_path: Path) -> None:
     kinds = [facts["kind"] for facts in told.objects]
     assert kinds == ["picture", "picture", "attention", "attention", "grid"]
     assert all((tmp_path / Path(facts["path"]).name).is_file() for facts in told.objects)
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"), [("morph", "--memory"), ("grid", "--show-parse"), ("evaluate", "--top-k")]
+)
+def test_help_leaves_out_what_is_refused(sfumato: Typed, command: str, flag: str) -> None:
+    shown = sfumato(command, "--help").out
+    assert "--steps" in shown and flag not in shown
 
 
 def test_debug_and_quiet_are_flags_of_every_command(sfumato: Typed) -> None:

@@ -1,6 +1,7 @@
 """Steps on data whose denoiser is known, and against diffusers' schedulers with the same random function."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -289,14 +290,32 @@ def test_ddim_with_noise_equals_diffusers() -> None:
     torch.testing.assert_close(_run(path, Ddim(0.8)), x, rtol=1e-10, atol=1e-10)
 
 
-def test_eta_one_equals_the_variance_of_ddpm_in_diffusers() -> None:
+@pytest.mark.parametrize("step", [Ddim(1.0), EulerAncestral()], ids=repr)
+@pytest.mark.parametrize("steps", [10, 50])
+def test_eta_one_equals_ddpm_in_diffusers(step: Step, steps: int) -> None:
+    """Mean and deviation: x and the noise, which both draw from the same seeds in float32, are in each step."""
     scheduler = DDPMScheduler(**LATENT, clip_sample=False, timestep_spacing="trailing")
-    scheduler.set_timesteps(10)
-    path = trailing(scaled_linear(), 10)
-    for level, next_level in zip(path[:8], path[1:9], strict=True):
-        fresh = next_level.sigma * (1 - (next_level.ratio / level.ratio) ** 2).sqrt()
-        wanted = scheduler._get_variance(int(level.time)).double()
-        torch.testing.assert_close(fresh**2, wanted, rtol=1e-4, atol=0)
+    scheduler.set_timesteps(steps)
+    x = _start().float()
+    drawn = [torch.Generator().manual_seed(seed) for seed in range(100, 103)]
+    wanted = _diffusers(scheduler, x, generator=drawn)
+    torch.testing.assert_close(_run(trailing(scaled_linear(), steps), step, x), wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [7, 25])
+def test_dpmpp_2m_equals_the_formula_of_k_diffusion(steps: int) -> None:
+    """In y = x / alpha with its noise r = sigma / alpha, and t = -log r: the variance-exploding form of our step."""
+    path = trailing(scaled_linear(), steps)
+    y, before, last = _start() / path[0].alpha, None, 0.0
+    for level, next_level in pairwise(path):
+        x0, length = _denoise(level.alpha * y, level), float(level.ratio.log() - next_level.ratio.log())
+        ratio = 2 * last / length
+        mixed = x0 if before is None or next_level.sigma == 0 else (1 + 1 / ratio) * x0 - before / ratio
+        y = next_level.ratio / level.ratio * y - math.expm1(-length) * mixed
+        before, last = x0, length
+    found = _run(path, Dpmpp2M())
+    torch.testing.assert_close(found, y * path[-1].alpha, rtol=0, atol=1e-10)
+    assert (found - _run(path, Ddim())).abs().max() > 0.1, "of first order it would be DDIM"
 
 
 @pytest.mark.parametrize("steps", [6, 12, 25])

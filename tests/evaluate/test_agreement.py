@@ -58,6 +58,8 @@ def test_direction_of_an_edit() -> None:
     turned = directional_similarity(rows(EAST, EAST), rows(NORTH, NORTH), rows(EAST, NORTH), rows(NORTH, EAST))
     assert turned.tolist() == pytest.approx([1, -1])
     assert directional_similarity(rows(EAST), rows(EAST), rows(EAST), rows(NORTH)).item() == 0
+    longer = directional_similarity(rows(EAST), 10 * rows(NORTH), rows(EAST), rows(NORTH))
+    assert longer.item() == pytest.approx(1), "lengths do not count"
 
 
 def test_clear_errors() -> None:

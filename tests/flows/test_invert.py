@@ -141,10 +141,10 @@ def test_forwards_of_each_variant(parts: Parts, how: tuple[Any, ...], each: int)
     assert found.start.shape == (2, 4, 16, 16) and found.start.dtype == torch.float32
 
 
-def test_tuning_costs_at_most_twenty_one_forwards_a_step_more(parts: Parts) -> None:
+def test_tuning_costs_at_most_thirteen_forwards_a_step_more(parts: Parts) -> None:
     with counted(parts.model) as rows:
         inverted(parts, 3, "plain", 1, 7.5)
-    assert 3 < len(rows) - 3 <= 3 * (1 + 10 + 1)
+    assert 3 < len(rows) - 3 <= 3 * (1 + 10 + 2)
 
 
 @pytest.mark.parametrize(

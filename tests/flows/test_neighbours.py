@@ -86,9 +86,8 @@ def test_their_order_does_not_matter_and_their_number_may_vary(alone: Parts) -> 
     given = vectors(k=4)
     near(make(alone, neighbours=Neighbours(given)), make(alone, neighbours=Neighbours(given[:, [2, 0, 3, 1]])))
     near(make(alone, neighbours=Neighbours(given)), make(alone, neighbours=Neighbours(given.repeat(1, 2, 1))))
-    assert (
-        make(alone, neighbours=Neighbours(given[:, :1])) - make(alone, neighbours=Neighbours(given))
-    ).abs().max() > 0
+    fewer = make(alone, neighbours=Neighbours(given[:, :1]))
+    assert (fewer - make(alone, neighbours=Neighbours(given))).abs().max() > 1e-3
 
 
 def test_scale_one_is_the_conditional_and_zero_the_null(alone: Parts) -> None:

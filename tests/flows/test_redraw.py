@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +160,11 @@ def test_the_whole_path_from_pure_noise_knows_nothing_of_the_picture(tmp_path: P
     torch.testing.assert_close(one, made, rtol=0, atol=1e-5)
 
 
-MEAN, STD = 0.1, 0.15
+MEAN, STD, GUIDES = 0.1, 0.15, (-0.2, 0.4)
 
 
-def ends(pixels: Parts, strength: float, scheduler: str) -> tuple[Tensor, Tensor]:
-    """Two guides redrawn by the exact denoiser of Gaussian data, with the same seeds; and their first level."""
+def exact(pixels: Parts) -> Expert:
+    """The denoiser of Gaussian data, whose pictures stay in range, for the whole path."""
     gaussian = Gaussian(MEAN, STD)
 
     class Known:
@@ -172,9 +173,29 @@ def ends(pixels: Parts, strength: float, scheduler: str) -> tuple[Tensor, Tensor
         def __call__(self, x: Tensor, level: Level, branches: Sequence[Branch]) -> tuple[Tensor, ...]:
             return tuple(gaussian(x, level) for _ in branches)
 
-    settings = {"steps": 100, "scheduler": scheduler, "guidance": 1.0, "experts": (Expert(Known(), 0.0, 1.0),)}
-    guides = (torch.full((1, 3, 16, 16), value) for value in (-0.2, 0.4))
-    return tuple(redrawn(pixels, Redraw(guide, strength), PROMPTS[:1], **settings) for guide in guides)
+    return Expert(Known(), 0.0, 1.0)
+
+
+def ends(pixels: Parts, strength: float, scheduler: str, count: int = 8) -> tuple[Tensor, Tensor]:
+    """Each of two flat guides redrawn ``count`` times by the exact denoiser of Gaussian data, with the same seeds."""
+    settings = {"steps": 100, "scheduler": scheduler, "guidance": 1.0, "experts": (exact(pixels),)}
+    guides = (torch.full((1, 3, 64, 64), value) for value in GUIDES)
+    return tuple(redrawn(pixels, Redraw(guide, strength), ["apple"] * count, **settings) for guide in guides)
+
+
+@pytest.mark.parametrize("mask", [None, LEFT], ids=["all", "left"])
+def test_repeats_are_as_many_redrawings_each_of_what_the_last_left(pixels: Parts, mask: Tensor | None) -> None:
+    images, seeds, records = IMAGES / 2, [40, 41], list[Record]()
+    settings = {"steps": 5, "guidance": 1.0, "experts": (exact(pixels),)}
+    thrice = redrawn(pixels, Redraw(images, 0.6, mask, repeats=3), seeds=seeds, watch=records.append, **settings)
+    made = [images]
+    for repeat in range(3):
+        own = Noise(seeds).fork(f"repeat {repeat}").seeds if repeat else seeds
+        made.append(redrawn(pixels, Redraw(made[-1], 0.6, mask), seeds=own, **settings))
+    torch.testing.assert_close(thrice, made[-1], rtol=0, atol=1e-5)
+    assert len(records) == 3 * 3 and all((one - other).abs().max() > 0.01 for one, other in pairwise(made))
+    if mask is not None:
+        torch.testing.assert_close(thrice[..., 16:], images[..., 16:], rtol=0, atol=1e-6)
 
 
 def gain_of(pixels: Parts, strength: float) -> float:
@@ -184,7 +205,7 @@ def gain_of(pixels: Parts, strength: float) -> float:
     return alpha * STD / (alpha**2 * STD**2 + sigma**2) ** 0.5
 
 
-@pytest.mark.parametrize("strength", [0.4, 0.6])
+@pytest.mark.parametrize("strength", [0.2, 0.4])
 @pytest.mark.parametrize(
     ("scheduler", "power"),
     [*((name, 1) for name in ("ddim", "heun", "dpmpp_2m", "unipc")), ("euler_a", 2), ("DDPMScheduler", 2)],
@@ -195,17 +216,36 @@ def test_of_gaussian_data_a_known_share_of_the_guide_is_kept(
     """The share is the gain of the ODE, and its square with fresh noise, which so forgets more of the guide."""
     wanted = gain_of(pixels, strength) ** power
     low, high = ends(pixels, strength, scheduler)
-    kept = (high - low) / 0.6
+    kept = (high - low) / (GUIDES[1] - GUIDES[0])
     assert kept.std() < 1e-3, "the same seeds add the same noise"
-    assert kept.mean().item() == pytest.approx(wanted, abs=0.012)
-    assert (low.mean() - MEAN).item() == pytest.approx(wanted * (-0.2 - MEAN), abs=0.02)
-    assert 0.1 < low.std() < 0.2, "what is not kept is of the data"
+    assert kept.mean().item() == pytest.approx(wanted, rel=0.06)
+    for found, guide in zip((low, high), GUIDES, strict=True):
+        assert (found.mean() - MEAN).item() == pytest.approx(wanted * (guide - MEAN), rel=0.15)
+        assert found.std().item() == pytest.approx(STD * (1 - wanted**2) ** 0.5, rel=0.15), "the rest is of the data"
+
+
+@pytest.mark.parametrize(("scheduler", "power"), [("ddim", 1), ("dpmpp_2m", 1), ("euler_a", 2), ("DDPMScheduler", 2)])
+def test_with_the_strength_the_distance_to_the_guide_rises_and_that_to_the_data_falls(
+    pixels: Parts, scheduler: str, power: int
+) -> None:
+    """By the kept share g: (1 - g)^2 (guide - mean)^2 + (1 - g^2) std^2 a pixel, and |g| |guide - mean|."""
+    strengths = (0.1, 0.2, 0.4, 0.8)
+    found = [ends(pixels, strength, scheduler) for strength in strengths]
+    for index, guide in enumerate(GUIDES):
+        distances = [(pictures[index] - guide).square().mean().item() for pictures in found]
+        gaps = [abs(pictures[index].mean().item() - MEAN) for pictures in found]
+        assert all(less < 0.95 * more for less, more in pairwise(distances)), distances
+        assert all(more > 1.5 * less for more, less in pairwise(gaps)), gaps
+        for strength, distance in zip(strengths, distances, strict=True):
+            kept = gain_of(pixels, strength) ** power
+            wanted = (1 - kept) ** 2 * (guide - MEAN) ** 2 + (1 - kept**2) * STD**2
+            assert distance == pytest.approx(wanted, rel=0.1), strength
 
 
 @pytest.mark.parametrize("scheduler", ["KDPM2DiscreteScheduler", "PNDMScheduler"])
 def test_a_scheduler_that_looks_twice_a_step_walks_the_whole_path_or_is_refused(pixels: Parts, scheduler: str) -> None:
     """Begun in the middle it would be elsewhere than x is, and end in noise."""
-    low, _ = ends(pixels, 1.0, scheduler)
+    low, _ = ends(pixels, 1.0, scheduler, count=1)
     assert low.mean().item() == pytest.approx(MEAN, abs=0.02) and low.std().item() == pytest.approx(STD, abs=0.02)
     with pytest.raises(ValueError, match="looks twice a step, so it can be walked from its first level only"):
         ends(pixels, 0.5, scheduler)
@@ -282,6 +322,11 @@ def test_an_expert_of_what_is_not_walked_is_refused(parts: Parts) -> None:
         redrawn(parts, Redraw(IMAGES, 0.4), experts=(Expert(parts.model, 0.0, 0.6),))
     reached = redrawn(parts, Redraw(IMAGES, 0.4), experts=(Expert(parts.model, 0.0, 0.7),), interval=(0.0, 0.7))
     assert reached.isfinite().all()
+
+
+def test_no_repeats_are_refused() -> None:
+    with pytest.raises(ValueError, match="repeats must be at least 1"):
+        Redraw(IMAGES, repeats=0)
 
 
 def test_a_mask_of_another_size_is_refused() -> None:

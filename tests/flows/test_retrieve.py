@@ -10,29 +10,15 @@ from torch import Tensor
 
 from sfumato.core.noise import Noise
 from sfumato.flows.retrieve import Recall, Unasked, recall, unasked
-from sfumato.retrieval.entry import Entry, id_of
-from sfumato.retrieval.index import build_index
-from sfumato.retrieval.memory import EncoderFacts, Memory, MemoryFacts, write_facts
-from sfumato.retrieval.part import write_part
+from sfumato.retrieval.memory import Memory
+from tests.retrieval.random_memory import counted_by_hand, normal, remembered
 
-COUNT, WIDTH = 60, 8
-
-
-def normal(count: int, seed: int) -> Tensor:
-    return torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(seed))
+COUNT = 60
 
 
 @pytest.fixture(scope="module")
 def memory(tmp_path_factory: pytest.TempPathFactory) -> Memory:
-    folder, box = tmp_path_factory.mktemp("memory"), (0, 0, 9, 9)
-    names = [(f"{row}.png", f"{row:032x}") for row in range(COUNT)]
-    entries = [Entry(id_of(name, digest, box), name, digest, box, None, b"") for name, digest in names]
-    write_part(folder / "parts", "000000", 3 * normal(COUNT, 0), entries)
-    facts = MemoryFacts(EncoderFacts("random", "00", WIDTH, 8), "whole", ("random",), (("000000", COUNT),), None)
-    write_facts(folder, facts)
-    index = build_index(folder, Memory.open(folder).stream)
-    write_facts(folder, MemoryFacts(facts.encoder, "whole", ("random",), facts.parts, index))
-    return Memory.open(folder)
+    return remembered(tmp_path_factory.mktemp("memory"), 3 * normal(COUNT, 0))
 
 
 def test_the_three_fillings(memory: Memory) -> None:
@@ -77,6 +63,31 @@ def test_a_query_that_nobody_made_finds_itself_first(memory: Memory) -> None:
     assert bool((found.cosines[:, 0] > 1 - 1e-5).all())
     alone = unasked(memory, normal(50, 2), Unasked(), Noise([4]))
     assert torch.equal(alone[0], queries[4])
+
+
+def test_draws_follow_p_d_of_the_training_pictures_and_of_the_memory(memory: Memory, tmp_path: Path) -> None:
+    """p_D is counted with all cosines; with other training pictures, or one entry more, another one is followed."""
+    draws, middle = 4000, normal(1, 3)
+    training, others = normal(50, 2) + middle, normal(50, 2) - middle
+    larger = remembered(tmp_path, torch.cat([3 * normal(COUNT, 0), middle]))
+
+    def frequencies(memory: Memory, training: Tensor) -> Tensor:
+        queries = unasked(memory, training, Unasked(neighbours=4), Noise(range(draws)))
+        entries = larger.vectors(torch.arange(len(larger)))
+        rows = (queries[:, None] == entries).all(2).double().argmax(1)
+        return torch.bincount(rows, minlength=len(larger)).double() / draws
+
+    def off(found: Tensor, wanted: Tensor) -> float:
+        """The largest deviation of an entry, in units of the spread that its draws have."""
+        wanted = torch.nn.functional.pad(wanted, (0, len(larger) - len(wanted)))
+        return float(((found - wanted).abs() / (wanted * (1 - wanted) / draws + 1e-9).sqrt()).max())
+
+    cases = [(memory, training), (memory, others), (larger, training)]
+    wanted = [counted_by_hand(*case, 4) for case in cases]
+    assert wanted[2][COUNT] > 0.1, "the new entry is near to most of them"
+    for index, case in enumerate(cases):
+        found = frequencies(*case)
+        assert [off(found, each) < 4 for each in wanted] == [each == index for each in range(3)]
 
 
 def test_a_small_share_starts_from_fewer(memory: Memory) -> None:

@@ -1,23 +1,32 @@
-"""Identities of the formula, and Gaussians, whose product is known."""
+"""Identities of the formula, Gaussians and mixtures, whose product is known, and a plain loop of diffusers."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
-from sfumato.core.branch import Branch, Guided, as_mix
+from sfumato.checkpoints.load import load
+from sfumato.core.branch import Branch, Guided, Mix, as_mix
 from sfumato.core.condition import Condition
 from sfumato.core.level import Level
 from sfumato.core.noise import Noise
 from sfumato.core.path import trailing
 from sfumato.core.predict import Prediction, from_x0, score
-from sfumato.core.sample import sample
+from sfumato.core.sample import Record, sample
 from sfumato.core.steps import Ddim
+from sfumato.flows.steering import Concept
 from sfumato.guidance.classifier_free import classifier_free
 from sfumato.guidance.composable import composed
 from sfumato.guidance.langevin import Langevin
-from tests.parts import Gaussian, Gaussians, branch, counted, scaled_linear, start, tiny_model
+from tests.guidance.test_classifier import LEFT as HILL_LEFT
+from tests.guidance.test_classifier import RIGHT as HILL_RIGHT
+from tests.guidance.test_classifier import log_density, of_mixture
+from tests.parts import Gaussian, Gaussians, branch, counted, made, scaled_linear, start, tiny_model
+from tests.tiny import write_sd1
 
 NONE, RED, ROUND = branch(0), branch(1), branch(2)
 LEVEL = scaled_linear().at(torch.tensor(500.0))
@@ -106,6 +115,66 @@ def test_langevin_steps_correct_the_composed_distribution() -> None:
         assert abs(after - right) < 0.4 * abs(before - right)
 
 
+BOTH, TILT = (Branch(Condition(), name=name) for name in ("both", "tilt"))
+WIDTHS = {WIDE: Gaussian(0.0, 1.5), TILT: Gaussian(0.3, 0.6)}
+HILLS = Gaussians({**WIDTHS, BOTH: of_mixture})
+"""Two narrow hills at -1 and 1, and a wide one that favours the right; all within a wider one."""
+GRID = torch.linspace(-4, 4, 8001, dtype=torch.float64)
+
+
+def product() -> Tensor:
+    """The density that both concepts ask for, both * tilt / wide, on the grid; sums to 1."""
+    clean = scaled_linear().end
+    both = torch.logaddexp(log_density(HILL_LEFT, GRID, clean), log_density(HILL_RIGHT, GRID, clean))
+    tilt, wide = (log_density(WIDTHS[each], GRID, clean) for each in (TILT, WIDE))
+    return (both + tilt - wide).softmax(0)
+
+
+def noised_product(x: Tensor, level: Level) -> Tensor:
+    """The exact estimate of data that has this density: its mean over the grid, given x (N,)."""
+    given = product().log() - (x[:, None] - level.alpha * GRID) ** 2 / (2 * level.sigma**2)
+    return (given.softmax(1) * GRID).sum(1)
+
+
+def test_the_composed_score_is_the_product_s_at_the_clean_end_only() -> None:
+    """Of mixtures, whose product is no Gaussian, too: the bias is large between, and vanishes as sigma^2."""
+    denoise = Guided(HILLS, composed(WIDE, (BOTH, 1.0), (TILT, 1.0)))
+
+    def bias(sigma: float) -> float:
+        level = Level(*torch.tensor([0.0, (1 - sigma**2) ** 0.5, sigma], dtype=torch.float64))
+        x = level.alpha * torch.linspace(-1.5, 1.5, 31, dtype=torch.float64)
+        found, wanted = denoise(x[:, None], level)[:, 0], noised_product(x, level)
+        return float((score(x, found, level) - score(x, wanted, level)).square().mean().sqrt())
+
+    assert bias(0.01) < 0.01
+    assert bias(0.02) == pytest.approx(4 * bias(0.01), rel=0.05)
+    assert bias(0.3) > 0.5 and bias(0.6) > 0.3
+
+
+def off_by(x: Tensor, density: Tensor) -> float:
+    """How far the quantiles of x are from those of a density on the grid, on average."""
+    shares = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    return float((x.quantile(shares) - GRID[torch.searchsorted(density.cumsum(0), shares)]).abs().mean())
+
+
+def test_langevin_steps_lower_the_bias_of_composed_mixtures() -> None:
+    """The more of them the more; the walk itself is not to blame, since one concept alone is reached."""
+    path, composition = trailing(scaled_linear(), 60), composed(WIDE, (BOTH, 1.0), (TILT, 1.0))
+
+    def reached(mix: Mix, step: Ddim | Langevin) -> Tensor:
+        noise = Noise(range(8))
+        return sample(Guided(HILLS, mix), noise((8, 1500)).double(), path, step, noise=noise).flatten()
+
+    hills = torch.logaddexp(*(log_density(hill, GRID, path[-1]) for hill in (HILL_LEFT, HILL_RIGHT))).softmax(0)
+    assert off_by(reached(composed(WIDE, (BOTH, 1.0)), Ddim()), hills) < 0.05
+    plain, few, many = (
+        off_by(reached(composition, step), product())
+        for step in (Ddim(), Langevin(Ddim(), 2, 0.3), Langevin(Ddim(), 8, 0.3))
+    )
+    assert plain > 0.2
+    assert few < 0.8 * plain and many < 0.8 * few
+
+
 def test_langevin_keeps_a_distribution_that_is_right_already() -> None:
     noise, data = Noise(range(8)), Gaussian()
     level = scaled_linear().at(torch.tensor(300.0))
@@ -126,3 +195,34 @@ def test_langevin_counts_and_settings() -> None:
     for count, size in ((-1, 0.1), (1, 0.0), (1, 1.5)):
         with pytest.raises(ValueError, match="count"):
             Langevin(Ddim(), count, size)
+
+
+@pytest.mark.parametrize("weights", [(7.5, -3.0), (2.0, 3.0, -1.0)])
+def test_pictures_are_those_of_a_plain_loop_of_diffusers(tmp_path: Path, weights: tuple[float, ...]) -> None:
+    """As in its community pipeline: each prompt alone through the network, noises summed, DDIM; equal latents."""
+    folder = write_sd1(tmp_path)
+    theirs = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    scheduler = DDIMScheduler.from_config(theirs.scheduler.config)
+    scheduler.set_timesteps(4)
+
+    def states(prompt: str) -> Tensor:
+        ids = theirs.tokenizer(prompt, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+        return theirs.text_encoder(ids.input_ids)[0]
+
+    def loop(seed: int, prompts: tuple[str, ...]) -> Tensor:
+        x, contexts = Noise([seed])((1, 4, 16, 16)), [states(prompt) for prompt in ("", *prompts)]
+        for time in scheduler.timesteps:
+            none, *asked = (theirs.unet(x, time, context).sample for context in contexts)
+            noise = none + sum(weight * (each - none) for weight, each in zip(weights, asked, strict=True))
+            x = scheduler.step(noise, time, x).prev_sample
+        return x
+
+    asked = (("a red hat", "a blue cat"), ("two dogs", "a bird"), ("scarlet", "blurry"))[: len(weights)]
+    concepts = tuple(Concept(texts, weight / weights[0]) for texts, weight in zip(asked[1:], weights[1:], strict=True))
+    parts, records = load(folder), list[Record]()
+    settings = {"guidance": weights[0], "steps": 4, "scheduler": "ddim"}
+    made(parts, asked[0], [40, 41], concepts=concepts, watch=records.append, **settings)
+    wanted = torch.cat([loop(seed, prompts) for seed, prompts in zip((40, 41), zip(*asked, strict=True), strict=True)])
+    torch.testing.assert_close(records[-1].x, wanted, rtol=0, atol=1e-4)
+    made(parts, asked[0], [40, 41], watch=records.append, **settings)
+    assert (records[-1].x - wanted).abs().max() > 0.1, "the other concepts count"

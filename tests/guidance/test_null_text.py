@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core.branch import Guided
+from sfumato.core.branch import Branch, Guided
+from sfumato.core.condition import Condition
+from sfumato.core.model import DenoisingModel
 from sfumato.core.noise import Noise
 from sfumato.core.path import trailing
 from sfumato.core.sample import sample
@@ -63,14 +65,45 @@ def test_a_null_that_is_right_already_is_left_alone(known: list[Tensor]) -> None
     with counted(model) as rows:
         tuned = NullText(5.0, close_enough=1e-6)(model, TEXT, TEXT.condition, known, PATH)
     assert all(torch.equal(each, TEXT.condition.tokens.float()) for each in tuned)
-    assert len(rows) == 3 * (len(PATH) - 1), "one of the text, one look at the loss, one step"
+    assert len(rows) == 2 * (len(PATH) - 1), "one of the text, one look at the loss"
+
+
+def test_no_step_ends_further_from_its_pivot_than_with_the_plain_null(known: list[Tensor]) -> None:
+    """At a rate that overshoots, and where the null is nearly right already."""
+    model, near = tiny_model(), branch(1)
+    near.condition.tokens.add_(
+        0.01 * torch.randn(near.condition.tokens.shape, generator=torch.Generator().manual_seed(0))
+    )
+    for none, rate in ((NONE.condition, 0.5), (near.condition, 0.01)):
+        tuned = NullText(5.0, iterations=3, rate=rate, close_enough=0.0)(model, TEXT, none, known, PATH)
+        x = known[0]
+        for index, tokens in enumerate(tuned):
+            ends = [_stepped(model, x, none.replace(tokens=each), index) for each in (tokens, none.tokens)]
+            losses = [(end - known[index + 1]).square().flatten(1).mean(1) for end in ends]
+            assert (losses[0] <= losses[1] * (1 + 1e-5)).all()
+            x = ends[0]
+
+
+def test_nulls_are_tuned_beyond_a_hundred_steps() -> None:
+    """One step in every so many of a long path: where its tokens begin is not where they end."""
+    model, path = tiny_model(), trailing(scaled_linear(), 130)
+    pivots = [start()] * len(path)
+    tuned = NullText(5.0, iterations=1, close_enough=-1.0)(model, TEXT, NONE.condition, pivots, path)
+    assert not torch.equal(tuned[119], tuned[120])
+
+
+def _stepped(model: DenoisingModel, x: Tensor, none: Condition, index: int) -> Tensor:
+    """One guided step of DDIM from x, by its definition."""
+    guided = Guided(model, classifier_free(TEXT, Branch(none), 5.0))
+    with torch.no_grad():
+        return sample(guided, x, PATH[index : index + 2], Ddim(), noise=Noise([0, 1]))
 
 
 def test_forwards(known: list[Tensor]) -> None:
     model = tiny_model()
     with counted(model) as rows:
         NullText(5.0, iterations=3, close_enough=0.0)(model, TEXT, NONE.condition, known[:2], PATH[:2])
-    assert rows == [2] * (1 + 3 + 1)
+    assert rows == [2] * (1 + 3 + 2)
 
 
 def test_mistakes_are_refused(known: list[Tensor]) -> None:

@@ -1,14 +1,16 @@
-"""The proposal: by hand on a toy case, and its limits."""
+"""The proposal: by hand on a toy case, with all cosines of a real memory, and its limits."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from sfumato.core.noise import Noise
 from sfumato.retrieval.proposal import propose
+from tests.retrieval.random_memory import counted_by_hand, normal, remembered
 
 TOY = torch.tensor([[0, 3], [3, 1], [3, 0], [3, 5]])
 """Four training pictures, k = 2: row 3 is used 4 times of 8, row 0 twice, rows 1 and 5 once, the others never."""
@@ -47,6 +49,22 @@ def test_uniform_takes_all_that_is_kept_alike() -> None:
 def test_it_changes_with_the_training_set_and_with_the_memory() -> None:
     assert _table(TOY[1:], 10) != _table(TOY, 10)
     assert _table((TOY + 1) % 6, 10) != _table(TOY, 10)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_of_a_real_memory_it_is_as_counted_with_all_cosines(tmp_path: Path, k: int) -> None:
+    """With training pictures, with others, and with one entry more that is near to many of the first."""
+    vectors, middle = 3 * normal(40, 0), normal(1, 3)
+    memories = [remembered(tmp_path / str(len(rows)), rows) for rows in (vectors, torch.cat([vectors, middle]))]
+    training, others = normal(50, 2) + middle, normal(50, 2) - middle
+    tables: list[dict[int, float]] = []
+    for memory, given in ((memories[0], training), (memories[0], others), (memories[1], training)):
+        shares = counted_by_hand(memory, given, k)
+        tables.append(_table(memory.search(given, k).rows, len(memory)))
+        assert tables[-1] == {row: pytest.approx(share) for row, share in enumerate(shares.tolist()) if share}
+    first, of_others, of_more = tables
+    assert sum(abs(first.get(row, 0) - of_others.get(row, 0)) for row in range(40)) > 1, "of 2 at most"
+    assert of_more[40] > 0.1 and sum(of_more.values()) == pytest.approx(1)
 
 
 def test_draws_follow_the_shares() -> None:

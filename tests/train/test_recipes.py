@@ -1,6 +1,7 @@
 """Each recipe, whole, on the shipped sample of the world: it learns, resumes, and what it saves loads again."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -319,6 +320,43 @@ def test_contrastive_loss_does_not_depend_on_order_and_clips_its_scale():
     assert contrastive_loss(pictures, texts, torch.tensor(100.0)) == contrastive_loss(
         pictures, texts, torch.tensor(1e4)
     )
+
+
+def random_pairs(count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit vectors in float64, of pictures and of texts no two of which are alike."""
+    drawn = torch.randn(2, count, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    pictures, texts = torch.nn.functional.normalize(drawn, dim=-1)
+    return pictures, texts
+
+
+def test_contrastive_loss_is_the_mean_of_both_directions():
+    """The cross-entropies of the own text among all texts and of the own picture among all pictures, written out."""
+    (pictures, texts), scale = random_pairs(), torch.tensor(5.0, dtype=torch.float64)
+    raised = (scale * pictures @ texts.T).exp()
+    of_texts, of_pictures = (-(raised.diag() / raised.sum(dim)).log().mean() for dim in (1, 0))
+    assert abs(of_texts - of_pictures) > 0.01, "otherwise one of them alone would do"
+    found = contrastive_loss(pictures, texts, scale)
+    torch.testing.assert_close(found, 0.5 * (of_texts + of_pictures), rtol=0, atol=1e-12)
+    torch.testing.assert_close(contrastive_loss(texts, pictures, scale), found, rtol=0, atol=1e-12)
+
+
+def test_where_nothing_is_told_apart_the_temperature_has_no_gradient():
+    """For matched orthonormal vectors it is d/dt log(1 + (B - 1) exp(-e^t)) instead; beyond the clip there is none."""
+
+    def gradient(pictures: torch.Tensor, texts: torch.Tensor, temperature: float) -> float:
+        learned = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
+        contrastive_loss(pictures, texts, learned.exp()).backward()
+        assert learned.grad is not None
+        return learned.grad.item()
+
+    eye, alike = torch.eye(5).double(), torch.full((5, 5), 5**-0.5).double()
+    for pictures, texts in ((alike, eye), (eye, alike), (alike, alike)):
+        assert gradient(pictures, texts, math.log(1 / 0.07)) == pytest.approx(0, abs=1e-12)
+    for scale in (2.0, 5.0):
+        wanted = -4 * scale / (math.exp(scale) + 4)
+        assert gradient(eye, eye, math.log(scale)) == pytest.approx(wanted, rel=1e-9)
+    below, beyond = (gradient(*random_pairs(), math.log(scale)) for scale in (99, 101))
+    assert abs(below) > 1 and beyond == 0
 
 
 def test_contrastive_loss_is_the_same_under_autocast():

@@ -77,7 +77,7 @@ class PaintWithWords:
     Paper: eDiff-I: Text-to-Image Diffusion Models with an Ensemble of Expert Denoisers (Balaji et al., 2022),
         arXiv:2211.01324, the section on paint-with-words.
     Differs from the paper: the largest score is each image's own, over its tokens without padding, so that no image
-        depends on its neighbours.
+        depends on its neighbours; sigma / alpha counts as at most 80, since some schedules begin at an infinite one.
     """
 
     painted: tuple[Painted, ...]

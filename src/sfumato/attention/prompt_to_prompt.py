@@ -97,6 +97,7 @@ class SelfInjection(AttentionEdit):
 
     Paper: Prompt-to-Prompt Image Editing with Cross Attention Control (Hertz et al., 2022), arXiv:2208.01626; in the
         authors' code for Stable Diffusion, not in the text.
+    Differs from the paper: where until * S is no whole number, its first int(until * S) steps are one less.
     """
 
     pairs: tuple[Pair, ...]

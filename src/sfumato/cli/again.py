@@ -27,7 +27,11 @@ def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato again``."""
     parser.add_argument("picture", type=path, metavar="PICTURE.png", help="a picture that carries its recipe")
     parser.add_argument(
-        "--given", type=path, action="append", metavar="PATH", help="a file or model that it was made from; repeatable"
+        "--given",
+        type=path,
+        action="append",
+        metavar="PATH",
+        help="a file, model or memory it was made from; repeatable",
     )
     add_machine_flags(parser)
     add_output_flags(parser)

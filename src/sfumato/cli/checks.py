@@ -12,6 +12,7 @@ from sfumato.cli.words import did_you_mean
 from sfumato.recipe import Recipe
 
 __all__ = [
+    "BATCH",
     "HIGHEST_SEED",
     "check_idle",
     "check_prompts",
@@ -21,7 +22,7 @@ __all__ = [
     "is_steady",
 ]
 
-HIGHEST_SEED = 2**64 - 1
+HIGHEST_SEED, BATCH = 2**64 - 1, 8
 _ONLY_WITH: Mapping[str, tuple[str, ...]] = {
     "clip_form": ("clip_guidance",),
     "like_scale": ("like",),
@@ -90,6 +91,8 @@ def _idle(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
         (like == 0 and options.memory is None, "with --like-until 0", ("like",)),
         (options.memory is not None, "with --memory, whose query --like is,", ("like_scale", "like_until")),
     ]
+    if getattr(options, "exact", False) and options.batch != BATCH:
+        yield "with --exact", "batch"
     for flag, asked in _ONLY_WITH.items():
         rows += [(not any(_is_on(options, each) for each in asked), f"without --{asked[0].replace('_', '-')}", (flag,))]
     for holds, reason, flags in rows:

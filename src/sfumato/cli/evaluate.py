@@ -14,7 +14,7 @@ from sfumato.cli.codes import check_denoiser
 from sfumato.cli.files import prepare_folder
 from sfumato.cli.flags import add_machine_flags, add_sampling_flags, recipe_of
 from sfumato.cli.models import find
-from sfumato.cli.parser import UsageError
+from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.progress import emit, say
 from sfumato.cli.sources import Sources
 from sfumato.cli.steering import asked_of, followed
@@ -33,7 +33,7 @@ __all__ = ["add_flags", "run"]
 _FILES = ("evaluation.md", "evaluation.json", "evaluation.png", "other_words.png")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato evaluate``."""
     add = parser.add_argument
     add("--count", type=whole(20, 100_000), default=500, metavar="N", help="prompts, the first of the fixed list (500)")
@@ -49,6 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="the report as one JSON object on stdout, instead of a table")
     add("--quiet", action="store_true", help="nothing on stderr but errors")
     add("--debug", action="store_true", help="show tracebacks and all warnings")
+    parser.hide("show-parse", "unconditional", "top-m", "uniform", "show-neighbours", "temperature", "top-k", "top-p")
     parser.set_defaults(run=run)
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from sfumato.a1111 import SAMPLERS
-from sfumato.cli.checks import HIGHEST_SEED, check_idle, check_scheduler, check_texts
+from sfumato.cli.checks import BATCH, HIGHEST_SEED, check_idle, check_scheduler, check_texts
 from sfumato.cli.codes import add_code_flags
 from sfumato.cli.models import Model, find
 from sfumato.cli.parser import UsageError
@@ -90,7 +90,7 @@ def add_word_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("words and their places, all off if not given").add_argument
     kinds = ("phrases", "scene-graph", "conjunction")
     structure = "bind adjectives to their nouns, by encoding phrases alone too; phrases if no kind is named"
-    parsers = "what finds the phrases; all but rules need an extra (rules)"
+    parsers = "what finds the phrases; all but rules need a package of their own (rules)"
     where = "in a mask's white, or LEFT,TOP,RIGHT,BOTTOM in pixels; repeatable"
     paint = f"where a phrase of the prompt shall be, W times as strong (1): {where}"
     excite = "a phrase of the prompt that shall not be overlooked; repeatable"
@@ -124,7 +124,7 @@ def add_seed_flags(parser: argparse.ArgumentParser) -> None:
     add("--grid", action="store_true", help="also write a contact sheet")
     add("--show-attention", action="store_true", help="also write a sheet a picture of where each word acted")
     add("--exact", action="store_true", help="one by one, each bit for bit what it is alone")
-    add("--batch", type=whole(1, 10_000), default=8, metavar="N", help="pictures that are made together (8)")
+    add("--batch", type=whole(1, 10_000), default=BATCH, metavar="N", help="pictures that are made together (8)")
 
 
 def add_machine_flags(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +144,7 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=path, default=Path(), metavar="DIR", help="folder of the pictures (.)")
     add("--force", action="store_true", help="number from 0000 and overwrite, instead of taking free numbers")
     add("--no-metadata", action="store_true", help="write no recipe into the pictures")
-    add("--json", action="store_true", help="one JSON object per picture on stdout")
+    add("--json", action="store_true", help="JSON objects on stdout, one a file")
     add("--quiet", action="store_true", help="nothing on stderr but errors")
     add("--debug", action="store_true", help="show tracebacks and all warnings")
 

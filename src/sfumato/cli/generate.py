@@ -79,6 +79,11 @@ def _check_start(options: argparse.Namespace, steps: int | None) -> None:
             f"from one --start '{options.scheduler}' makes the same picture whatever the seed; leave out --count, or "
             "choose --scheduler euler_a, which draws noise on the way"
         )
+    if options.seed is not None and is_steady(options):
+        note(
+            f"a start brings its own noise, and '{options.scheduler}' draws none, so --seed does nothing",
+            quiet=options.quiet,
+        )
     if steps is not None and (options.steps, options.scheduler) != (steps, "ddim"):
         note(
             f"the start is of {steps} steps of 'ddim', and this walks {options.steps} of '{options.scheduler}': the "

@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_flags", "run"]
 
-_FIXED = (
-    *("show-neighbours", "show-parse", "max-rows", "threads"),
-    *("output", "force", "json", "quiet", "debug", "no-metadata", "help"),
-)
+_REFUSED = ("no-metadata", "show-neighbours", "show-parse")
+_FIXED = (*_REFUSED, "max-rows", "threads", "output", "force", "json", "quiet", "debug", "help")
 _Axis = tuple[str, tuple[str, ...]]
 _Cell = tuple[Recipe, Sources]
 
@@ -45,12 +43,13 @@ _Cell = tuple[Recipe, Sources]
 def add_flags(parser: Parser) -> None:
     """The flags of ``sfumato grid``."""
     parser.add_argument("prompt", metavar="PROMPT", help="what the pictures show")
-    axis = "a flag of generate, without --, and its values; | parts values that hold commas"
+    axis = "prompt, or a flag of this list without --, and its values; | parts values that hold commas"
     for name, where in (("x", "across"), ("y", "down"), ("z", "one block below another")):
         parser.add_argument(f"--{name}", metavar="NAME=V,V", required=name == "x", help=f"{where}: {axis}")
         axis = "likewise"
     _add_cell_flags(parser)
     parser.epilog = 'example: sfumato grid "a red apple" --x guidance=1,3,6 --y steps=5,10,20'
+    parser.hide(*_REFUSED)
     parser.set_defaults(run=run, count=1)
 
 

@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         away = float((parts.codec.decode(parts.codec.encode(image)) - back).square().mean().sqrt())
     command = _way_back(options, guidance, None if (wide, tall) == parts.size[::-1] else f"{wide}x{tall}")
     if options.json:
-        emit({"path": str(options.output), "away": round(away, 5), "command": command})
+        emit({"path": str(options.output), "kind": "start", "away": round(away, 5), "command": command})
     say(f"{options.output} (comes back to within {away:.3f}, root mean square in [-1, 1])", quiet=options.quiet)
     say(f"next: {shlex.join(command)}", quiet=options.quiet)
     return 0

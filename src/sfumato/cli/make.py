@@ -37,7 +37,7 @@ def steps_of(recipe: Recipe) -> int:
 
     path = list(range(recipe.steps + 1))
     if recipe.task == "redraw":
-        path = suffix(path, recipe.strength)
+        return (len(suffix(path, recipe.strength)) - 1) * recipe.repeats
     if recipe.task in ("inpaint", "outpaint"):
         path = bumps(path, _STRETCH, recipe.repaint)
     return len(path) - 1
@@ -139,7 +139,7 @@ def _redraw(run: _Run, batch: Sequence[Recipe]) -> Tensor:
     mask = None if first.mask is None else run.sources.mask(first.mask, first.picture, first.size)
     return redraw(
         run.parts,
-        Redraw(run.sources.image(first.picture, first.size), first.strength, mask, first.paste),
+        Redraw(run.sources.image(first.picture, first.size), first.strength, mask, first.paste, first.repeats),
         [recipe.prompt for recipe in batch],
         seeds=[recipe.seed for recipe in batch],
         steer=run.steering(batch),

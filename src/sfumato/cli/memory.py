@@ -172,7 +172,7 @@ def remove(options: argparse.Namespace) -> int:
         raise UsageError("name the entries by their ids, or their sources by --source")
     facts = remove_entries(options.memory, ids, say=partial(say, quiet=options.quiet))
     if options.json:
-        emit({"path": str(options.memory), "removed": len(set(ids)), "entries": facts.entries})
+        emit({"path": str(options.memory), "kind": "memory", "removed": len(set(ids)), "entries": facts.entries})
     say(f"{len(set(ids))} entries removed, {facts.entries} are left", quiet=options.quiet)
     return 0
 
@@ -190,7 +190,7 @@ def verify(options: argparse.Namespace) -> int:
     with bar(1 + (len(facts.parts) if facts else 0), "verifying", "part", quiet=options.quiet) as advance:
         faults = faults_of(options.memory, advance=advance)
     if options.json:
-        emit({"path": str(options.memory), "faults": faults})
+        emit({"path": str(options.memory), "kind": "memory", "faults": faults})
     for fault in faults:
         say(fault)
     entries = f" in {facts.entries} entries" if facts else ""
@@ -207,7 +207,7 @@ def export(options: argparse.Namespace) -> int:
     memory = _open(options.memory)
     write_table(memory, options.file)
     if options.json:
-        emit({"path": str(options.file), "entries": len(memory)})
+        emit({"path": str(options.file), "kind": "table", "entries": len(memory)})
     say(f"{options.file} ({len(memory)} entries)", quiet=options.quiet)
     return 0
 
@@ -275,7 +275,7 @@ def _told(options: argparse.Namespace, folder: Path, report: Report) -> int:
     """Say what came of a build, and name the first pictures that were passed over."""
     if options.json:
         told = vars(report) | {"faults": report.faults, "passed_over": [vars(fault) for fault in report.passed_over]}
-        emit({"path": str(folder), **told, "per_second": report.per_second})
+        emit({"path": str(folder), "kind": "memory", **told, "per_second": report.per_second})
     copies = f", {report.copies} were there already" if report.copies else ""
     say(
         f"{folder}: {report.entries} entries, {report.bytes / 1e6:.1f} MB ({report.pictures} pictures, "

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sfumato.cli.animation import animated, check_mp4
-from sfumato.cli.checks import HIGHEST_SEED, check_prompts, check_texts, guidance_of, is_steady
+from sfumato.cli.checks import BATCH, HIGHEST_SEED, check_prompts, check_texts, guidance_of, is_steady
 from sfumato.cli.files import next_index, save_numbered, slug
 from sfumato.cli.flags import add_machine_flags, add_output_flags, add_sampling_flags, job_of, recipe_of
 from sfumato.cli.models import find
@@ -23,6 +23,23 @@ from sfumato.given import Given
 __all__ = ["add_flags", "run"]
 
 _FPS = 12.0
+_OF_ONE_PROMPT = (
+    *("structure", "parser", "show-parse", "paint", "paint-strength", "region", "region-share", "excite"),
+    *(
+        "clip-guidance",
+        "clip-form",
+        "memory",
+        "neighbours",
+        "mode",
+        "pool",
+        "unconditional",
+        "top-m",
+        "uniform",
+        "null",
+    ),
+    *("show-neighbours", "temperature", "top-k", "top-p"),
+)
+"""Flags that a morph refuses, since they speak of words or of one prompt, or of a model that draws codes."""
 
 
 def add_flags(parser: Parser) -> None:
@@ -37,10 +54,11 @@ def add_flags(parser: Parser) -> None:
     add("--seed", type=whole(0, HIGHEST_SEED), metavar="N", help="of the first end (drawn)")
     add("--to-seed", type=whole(0, HIGHEST_SEED), metavar="N", help="of the second end (that of the first)")
     add("--size", type=size, metavar="WxH", help="pixels; the model's own size if not given")
-    add("--batch", type=whole(1, 10_000), default=8, metavar="N", help="pictures that are made together (8)")
+    add("--batch", type=whole(1, 10_000), default=BATCH, metavar="N", help="pictures that are made together (8)")
     add_sampling_flags(parser)
     add_machine_flags(parser)
     add_output_flags(parser)
+    parser.hide(*_OF_ONE_PROMPT)
     parser.epilog = 'example: sfumato morph "a red apple" "a blue bird" --frames 24 --seed 3'
     parser.set_defaults(run=run)
 

@@ -65,6 +65,11 @@ class Parser(argparse.ArgumentParser):
             text = text.replace(theirs, ours, 1) if text.startswith(theirs) else text
         raise UsageError(f"{printable(text)} (see `{self.prog} --help`)")
 
+    def hide(self, *flags: str) -> None:
+        """Leave flags, named without their dashes, out of the help; they are refused by a sentence of their command."""
+        for flag in flags:
+            self._option_string_actions[f"--{flag}"].help = argparse.SUPPRESS
+
     @property
     def _together(self) -> str:
         """What to do about words that stand apart, if there are such words."""

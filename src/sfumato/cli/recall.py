@@ -81,7 +81,9 @@ def recall_of(options: argparse.Namespace, sources: Sources) -> FromMemory | Non
 
 
 def _check_idle(options: argparse.Namespace) -> None:
-    """Tell which flags on a memory have no effect beside its mode."""
+    """Tell which flags on a memory have no effect beside its mode, or without guidance."""
+    if options.null != _OFF["null"] and set(options.guidance) == {1.0} and not options.concepts:
+        note("without guidance (--guidance 1) --null does nothing", quiet=options.quiet)
     if options.unconditional:
         return
     alone = dict.fromkeys(_ALONE, ("neighbours", "pool", "show_neighbours"))
@@ -205,7 +207,7 @@ def _queries(batch: Sequence[Recipe], asked: FromMemory, sources: Sources, memor
         )
     if asked.share is not None:
         noise = Noise([recipe.seed for recipe in batch])
-        return unasked(memory, sources.training_vectors, Unasked(asked.share, asked.weighted), noise)
+        return unasked(memory, sources.training_vectors, Unasked(asked.share, asked.weighted, asked.count), noise)
     with torch.no_grad():
         if asked.query is None:
             return encoder.words([recipe.prompt for recipe in batch])

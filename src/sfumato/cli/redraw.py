@@ -19,7 +19,7 @@ from sfumato.cli.models import find
 from sfumato.cli.parser import Parser, UsageError
 from sfumato.cli.render import render
 from sfumato.cli.sources import Sources
-from sfumato.cli.values import existing_file, number
+from sfumato.cli.values import existing_file, number, whole
 from sfumato.recipe import Recipe
 
 __all__ = ["add_edit_flags", "add_flags", "render_edits", "run"]
@@ -32,6 +32,8 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--strength", type=strength, default=0.6, metavar="S", help="share of the path that is drawn anew (0.6)"
     )
+    repeats = "redraw N times, each time what the last one left (1)"
+    parser.add_argument("--repeats", type=whole(1, 100), default=1, metavar="N", help=repeats)
     parser.add_argument(
         "--mask", type=existing_file, metavar="IMAGE", help="white where it is redrawn; everywhere if not given"
     )
@@ -64,7 +66,12 @@ def run(options: argparse.Namespace) -> int:
     sources = Sources(find(options.model))
     mask = None if options.mask is None else sources.add(options.mask)
     recipe = replace(
-        recipe_of(options, sources), task="redraw", strength=options.strength, mask=mask, paste=options.paste
+        recipe_of(options, sources),
+        task="redraw",
+        strength=options.strength,
+        repeats=options.repeats,
+        mask=mask,
+        paste=options.paste,
     )
     return render_edits(options, recipe, sources)
 

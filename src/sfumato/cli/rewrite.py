@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
         from sfumato.core.image import open_picture
 
         open_picture(options.image)
+        if options.seed is not None:
+            note("a picture brings its own start, so --seed does nothing", quiet=options.quiet)
         note("the picture is inverted first, which takes as long as making some", quiet=options.quiet)
     together = 1 if options.exact else max(1, options.batch // len(prompts)) * len(prompts)
     job = job_of(options, sources.model, together, grid=options.grid)

@@ -26,7 +26,7 @@ def fetch(options: argparse.Namespace) -> int:
 
     folder = fill_cache(options.source, options.cache, say=lambda text: say(text, quiet=options.quiet))
     if options.json:
-        emit({"path": str(folder)})
+        emit({"path": str(folder), "kind": "world"})
     return 0
 
 
@@ -43,7 +43,9 @@ def show(options: argparse.Namespace) -> int:
     path = save_numbered(picture_bytes(sheet, {}), options.output, "scenes", first, force=options.force)
     say(str(path), quiet=options.quiet)
     if options.json:
-        emit({"path": str(path), "seed": options.seed, "count": options.count, "split": options.split})
+        emit(
+            {"path": str(path), "kind": "scenes", "seed": options.seed, "count": options.count, "split": options.split}
+        )
     return 0
 
 

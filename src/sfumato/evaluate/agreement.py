@@ -119,10 +119,10 @@ def r_precision(images: Tensor, texts: Tensor, distractors: Tensor) -> float:
 def directional_similarity(before: Tensor, after: Tensor, words_before: Tensor, words_after: Tensor) -> Tensor:
     """Cosine of the change of the picture with the change of the words.
 
-        cos(f(after) - f(before), g(words_after) - g(words_before))
+        cos(f(after) - f(before), g(words_after) - g(words_before)),   f and g of length 1
 
     Args:
-        before: (B, D) embeddings of the pictures before the edit.
+        before: (B, D) embeddings of the pictures before the edit; of any length, as are all four, which are made 1.
         after: (B, D) embeddings after it.
         words_before: (B, D) embeddings of their captions.
         words_after: (B, D) embeddings of the edited captions.
@@ -134,7 +134,7 @@ def directional_similarity(before: Tensor, after: Tensor, words_before: Tensor, 
         ValueError: shapes differ.
 
     Paper: StyleGAN-NADA: CLIP-Guided Domain Adaptation of Image Generators (Gal et al., 2022), arXiv:2108.00946,
-        equation 3. Differs from the paper: the cosine itself, not one minus it.
+        equation 3. Differs from the paper: the cosine itself, not one minus it; unit vectors.
     """
     if not before.shape == after.shape == words_before.shape == words_after.shape:
         raise ValueError("all four sets of embeddings must have the same shape (B, D)")

@@ -1,7 +1,7 @@
 """SDEdit: noise a picture to a level in the middle of the path, and walk from there.
 
     x = alpha * x0(picture) + sigma * noise      at the level where ``strength`` of the path is left
-    walk the rest of the path
+    walk the rest of the path; and, for more than one repeat, again from there, by other noise
 
 Noise hides what is fine and keeps what is coarse, so a low strength keeps the picture and a high one its layout only:
 strokes become a drawing, a drawing another one. With a mask, only the masked part is redrawn, and the rest is put back
@@ -10,8 +10,8 @@ after each step.
 Paper: SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations (Meng et al., 2021),
     arXiv:2108.01073, algorithms 1 and 3.
 Differs from the paper: any sampler, not only the stochastic one; the known part is put back at the level reached, where
-    the authors' code is one level too noisy.
-Forwards per step: 1 (2 with ``heun``).
+    the authors' code is one level too noisy; a strength of 0, which is the picture itself, is refused.
+Forwards per step: 1 (2 with ``heun``); K repeats walk the part K times.
 """
 
 from __future__ import annotations
@@ -45,19 +45,23 @@ class Redraw:
         strength: share of the path that is walked, in (0, 1]; of S steps int(S * strength), at least one.
         mask: (B or 1, 1, H, W), 1 where the picture is redrawn and 0 where it is kept; None: all of it.
         paste: whether the kept pixels are put back after decoding, so that they are exact for models of latents, too.
+        repeats: K, how often that part is walked, >= 1, each time from where it ended; 3 in the authors' demonstration.
 
     Raises:
-        ValueError: strength out of range, a mask of another size, or nothing to put back.
+        ValueError: strength or repeats out of range, a mask of another size, or nothing to put back.
     """
 
     images: Tensor
     strength: float = 0.6
     mask: Tensor | None = None
     paste: bool = False
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength must lie in (0, 1], got {self.strength}")
+        if self.repeats < 1:
+            raise ValueError(f"repeats must be at least 1, got {self.repeats}")
         if self.mask is not None:
             check_mask(self.mask, self.images)
         elif self.paste:
@@ -102,14 +106,17 @@ def redraw(
     with torch.no_grad():
         text = prompted(parts, prompts, size, steer.edits, steer.neighbours)
         denoise = steered(parts, text.branch, size, steer, sampler.path)
-        known = encoded(parts, given.images, len(seeds))
-        x = noised(known, noise.like(known), path[0])
-        after = after_steps(parts, walk, noise, size)
-        if given.mask is not None:
-            mask = latent_mask(given.mask.to(known), *known.shape[-2:])
-            after = (*after, KeepKnown(known, mask, noise.fork("known")))
         step = step_of(model_of(parts, steer), walk, sampler, text)
-        images = parts.codec.decode(sample(denoise, x, path, step, noise=noise, after=after, watch=watch))
+        known = x0 = encoded(parts, given.images, len(seeds))
+        for repeat in range(given.repeats):
+            own = noise.fork(f"repeat {repeat}") if repeat else noise
+            after = after_steps(parts, walk, own, size)
+            if given.mask is not None:
+                mask = latent_mask(given.mask.to(known), *known.shape[-2:])
+                after = (*after, KeepKnown(known, mask, own.fork("known")))
+            x = noised(x0, own.like(known), path[0])
+            x0 = sample(denoise, x, path, step, noise=own, after=after, watch=watch)
+        images = parts.codec.decode(x0)
     return pasted(given.images, given.mask, images) if given.paste and given.mask is not None else images
 
 

@@ -66,7 +66,7 @@ class Unasked:
     Args:
         share: m in (0, 1]: the share of the memory that the training pictures are nearest to.
         weighted: whether draws follow p_D; otherwise all entries of that share are alike.
-        neighbours: k of p_D, how many neighbours of a training picture count as used.
+        neighbours: k of p_D, how many neighbours of a training picture count as used; that of the context as a rule.
     """
 
     share: float = 1.0

@@ -6,10 +6,11 @@ from where the last one ended meets the next pivot:
 
     min over null_t of  mean |DDIM(x_t, null_t + scale * (text - null_t)) - z*_next|^2
 
-The tokens of one step are where the next one begins. Afterwards the image can be edited by editing the text alone.
+The tokens of one step are where the next one begins. Of all that were tried the best stay, so that no step ends
+further from its pivot than with the plain null. Afterwards the image can be edited by editing the text alone.
 
 Combines with: any edit on the text branch afterwards; the nulls belong to one image, path and scale.
-Forwards per step: 1, and up to 2 x ``iterations`` of the null branch alone, half of them backward.
+Forwards per step: 1, and of the null branch alone up to ``iterations`` + 2, and as many backward as iterations.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ __all__ = ["NullText", "null_by_step"]
 class NullText:
     """The optimisation of the nulls of a path.
 
-    Forwards per step: 1, and up to 2 x ``iterations`` of the null branch alone, half of them backward.
+    Forwards per step: 1, and of the null branch alone up to ``iterations`` + 2, and as many backward as iterations.
 
     Args:
         scale: of classifier-free guidance, > 1.
         iterations: at most so many steps of Adam at a level, >= 1.
-        rate: of Adam at the first level; falls by 1 % of it a level.
+        rate: of Adam at the first level; falls by 1 % of it a level, by less on a path of more than 100 steps.
         close_enough: mean squared error of an image at which its null is left, at the first level; grows by 2e-5 a
             level.
 
@@ -49,7 +50,8 @@ class NullText:
 
     Paper: Null-text Inversion for Editing Real Images using Guided Diffusion Models (Mokady et al., 2022),
         arXiv:2211.09794, algorithm 1.
-    Differs from the paper: no; rate and stopping rule are those of the authors' code, for each image by itself.
+    Differs from the paper: rate and bound are those of the authors' code, for each image by itself; it moves once more
+        after the bound is met, and keeps the last tokens where these are the best, the plain null among them.
     """
 
     scale: float = 7.5
@@ -88,37 +90,60 @@ class NullText:
         """
         if len(pivots) != len(path) or none.tokens is None:
             raise ValueError(f"needs a pivot for each of {len(path)} levels and a null with tokens, got {len(pivots)}")
-        x, tokens, found = pivots[0], none.tokens.detach().float(), list[Tensor]()
+        plain, found, steps = none.tokens.detach().float(), list[Tensor](), len(path) - 1
+        x, tokens = pivots[0], plain
         for index, (level, next_level) in enumerate(zip(path, path[1:], strict=False)):
             with torch.no_grad():
                 (asked,) = evaluate(model, x, level, [text]).values()
             step = _GuidedStep(model, x, level, next_level, none, asked, self.scale)
-            rate, enough = self.rate * max(0.0, 1 - index / 100), self.close_enough + 2e-5 * index
-            tokens = self._tuned(step, tokens, pivots[index + 1], rate, enough)
-            with torch.no_grad():
-                x = step(tokens)
+            rate, enough = self.rate * (1 - index / max(100, steps)), self.close_enough + 2e-5 * index
+            best = self._tuned(step, tokens, plain, _Best(pivots[index + 1]), rate, enough)
+            tokens, x = best.tokens, best.x
             found.append(tokens)
             if watch is not None:
-                watch(Record(index + 1, len(path) - 1, next_level, x.detach().clone()))
+                watch(Record(index + 1, steps, next_level, x.clone()))
         return found
 
     def _tuned(
-        self, step: Callable[[Tensor], Tensor], tokens: Tensor, pivot: Tensor, rate: float, enough: float
-    ) -> Tensor:
+        self, step: _GuidedStep, tokens: Tensor, plain: Tensor, best: _Best, rate: float, enough: float
+    ) -> _Best:
         with torch.enable_grad():
             tuned = tokens.clone().requires_grad_()
             adam = torch.optim.Adam([tuned], lr=rate)
-            near = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
             for _ in range(self.iterations):
-                losses = (step(tuned) - pivot).square().flatten(1).mean(1)
-                near |= losses.detach() < enough
+                losses = best.of(tuned, step(tuned))
+                near = best.losses < enough
                 if bool(near.all()):
-                    break
+                    return best
                 (tuned.grad,) = torch.autograd.grad(losses.sum(), tuned)
                 before = tuned.detach().clone()
                 adam.step()
                 tuned.data[near] = before[near]
-        return tuned.detach()
+        with torch.no_grad():
+            for last in (tuned.detach(), plain):
+                best.of(last, step(last))
+        return best
+
+
+class _Best:
+    """Of all tokens that were tried at a step, those of each image that came nearest to its pivot (B, ...)."""
+
+    def __init__(self, pivot: Tensor) -> None:
+        self.pivot = pivot
+        self.tokens = self.x = torch.empty(0)
+        self.losses = torch.empty(0)
+
+    def of(self, tokens: Tensor, x: Tensor) -> Tensor:
+        """The losses (B,) of tokens (B, L, D) that lead to x (B, ...), differentiable; the better ones are kept."""
+        losses = (x - self.pivot).square().flatten(1).mean(1)
+        if not len(self.losses):
+            self.tokens, self.x, self.losses = tokens.detach().clone(), x.detach(), losses.detach()
+            return losses
+        better = losses.detach() < self.losses
+        self.losses = torch.where(better, losses.detach(), self.losses)
+        self.tokens = torch.where(better[:, None, None], tokens.detach(), self.tokens)
+        self.x = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x.detach(), self.x)
+        return losses
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ class Rescaled:
         model: evaluates branches together.
         mix: a mix, or a function from a level to one; weights must sum to 1.
         text: the conditional branch, whose std is kept.
-        prediction: parametrisation in which std is taken; the network's own.
+        prediction: parametrisation in which std is taken; the network's own, of several experts that of the first.
         share: of the rescaled output, in [0, 1]; 0 changes nothing, the paper uses 0.7.
 
     Raises:
