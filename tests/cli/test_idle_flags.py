@@ -98,7 +98,7 @@ def test_prompts_say_what_the_picture_among_the_ends_shows(
         (("a cat", "--seed", 3, "a dog"), "too much was given: a dog; write each PROMPT beside the others"),
         (
             ("a cat", "--negative", "-ugly"),
-            "--negative needs a value, and '-ugly' looks like a flag; write --negative=-",
+            "--negative needs a value, and '-ugly' looks like a flag; if it is the value, write --negative=-",
         ),
         (("a cat", "--structure", "--sede", 3), "no flag --sede; did you mean '--seed'"),
         (("a cat", "--start", "/dev/stdin"), "'/dev/stdin' is a folder or a pipe; give a file"),

@@ -84,7 +84,8 @@ class Parser(argparse.ArgumentParser):
             flag = word.partition("=")[0] if word.startswith("--") else word[:2]
             if len(flag) > 1 and flag.startswith("-") and not _NUMBER.fullmatch(word) and flag not in known:
                 if before in known and known[before].nargs is None:
-                    self.error(f"{before} needs a value, and '{word}' looks like a flag; write {before}={word} if not")
+                    like_flag = f"{before} needs a value, and '{word}' looks like a flag"
+                    self.error(f"{like_flag}; if it is the value, write {before}={word}")
                 near = did_you_mean(flag, [name for name in known if name.startswith("--")])
                 self.error(f"no flag {flag}{near}")
             before = word
