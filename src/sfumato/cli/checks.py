@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from sfumato.a1111 import SAMPLERS
 from sfumato.cli.parser import UsageError
@@ -80,25 +81,29 @@ def check_idle(options: argparse.Namespace) -> None:
         note(f"{reason} --{flag.replace('_', '-')} does nothing", quiet=options.quiet)
 
 
-def _idle(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    """Why flags have no effect beside the others, and which ones, by their names in a recipe."""
-    scales, alone, like = set(options.guidance), not options.concepts, getattr(options, "like_until", None)
-    unguided, unmixed = scales == {1.0}, scales == {1.0} and not options.pag
+def _idle(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Why flags have no effect beside the others, and which ones, by their names."""
+    on, given = partial(_is_on, options), vars(options)
+    unguided, unmixed = set(options.guidance) == {1.0}, not options.pag
+    without, unweighted = "without guidance (--guidance 1)", "with --guidance 0"
+    off = set(options.guidance) == {0.0} and not on("guidance_interval")
+    wanted = {weight > 0 for _, weight in options.concepts or ()}
     rows = [
-        (unguided and alone, "without guidance (--guidance 1)", ("negative",)),
-        (unmixed and alone, "without guidance (--guidance 1)", ("rescale", "apg")),
-        (unmixed, "without guidance (--guidance 1)", ("guidance_interval",)),
-        (like == 0 and options.memory is None, "with --like-until 0", ("like",)),
-        (options.memory is not None, "with --memory, whose query --like is,", ("like_scale", "like_until")),
+        (unguided and not wanted and on("negative"), without, "negative"),
+        (unguided and not wanted and unmixed and on("rescale"), without, "rescale"),
+        (unguided and not wanted and unmixed and on("apg"), without, "apg"),
+        (unguided and unmixed and on("guidance_interval"), without, "guidance_interval"),
+        (off and True in wanted, unweighted, "and"),
+        (off and False in wanted, unweighted, "not"),
+        (given.get("exact", False) and options.batch != BATCH, "with --exact", "batch"),
     ]
-    if getattr(options, "exact", False) and options.batch != BATCH:
-        yield "with --exact", "batch"
+    if options.memory is None:
+        rows.append((on("like") and options.like_until == 0, "with --like-until 0", "like"))
+    else:
+        rows += [(on(flag), "with --memory, whose query --like is,", flag) for flag in ("like_scale", "like_until")]
     for flag, asked in _ONLY_WITH.items():
-        rows += [(not any(_is_on(options, each) for each in asked), f"without --{asked[0].replace('_', '-')}", (flag,))]
-    for holds, reason, flags in rows:
-        yield from ((reason, flag) for flag in flags if holds and _is_on(options, flag))
-    if scales == {0.0} and not alone and not _is_on(options, "guidance_interval"):
-        yield "with --guidance 0, whose weights are times guidance,", "and" if options.concepts[0][1] > 0 else "not"
+        rows.append((on(flag) and not any(map(on, asked)), f"without --{asked[0].replace('_', '-')}", flag))
+    return [(reason, flag) for holds, reason, flag in rows if holds]
 
 
 def _is_on(options: argparse.Namespace, flag: str) -> bool:
