@@ -25,19 +25,8 @@ __all__ = ["add_flags", "run"]
 _FPS = 12.0
 _OF_ONE_PROMPT = (
     *("structure", "parser", "show-parse", "paint", "paint-strength", "region", "region-share", "excite"),
-    *(
-        "clip-guidance",
-        "clip-form",
-        "memory",
-        "neighbours",
-        "mode",
-        "pool",
-        "unconditional",
-        "top-m",
-        "uniform",
-        "null",
-    ),
-    *("show-neighbours", "temperature", "top-k", "top-p"),
+    *("clip-guidance", "clip-form", "memory", "neighbours", "mode", "pool", "unconditional", "top-m"),
+    *("uniform", "null", "show-neighbours", "temperature", "top-k", "top-p"),
 )
 """Flags that a morph refuses, since they speak of words or of one prompt, or of a model that draws codes."""
 

@@ -108,11 +108,11 @@ def redraw(
         denoise = steered(parts, text.branch, size, steer, sampler.path)
         step = step_of(model_of(parts, steer), walk, sampler, text)
         known = x0 = encoded(parts, given.images, len(seeds))
+        mask = None if given.mask is None else latent_mask(given.mask.to(known), *known.shape[-2:])
         for repeat in range(given.repeats):
             own = noise.fork(f"repeat {repeat}") if repeat else noise
             after = after_steps(parts, walk, own, size)
-            if given.mask is not None:
-                mask = latent_mask(given.mask.to(known), *known.shape[-2:])
+            if mask is not None:
                 after = (*after, KeepKnown(known, mask, own.fork("known")))
             x = noised(x0, own.like(known), path[0])
             x0 = sample(denoise, x, path, step, noise=own, after=after, watch=watch)
