@@ -42,6 +42,7 @@ results: $(VENV)/.dev $(STUDY)/openmoji bench
 	$(BIN)/python benchmarks/details.py --write
 	$(BIN)/python benchmarks/steering.py --write
 	$(BIN)/python benchmarks/binding.py $(if $(CC500),--cc500 $(CC500)) --write
+	$(BIN)/python tools/binding_table.py
 	$(BIN)/python benchmarks/placing.py --write
 	$(BIN)/python benchmarks/memory_modes.py --other $(STUDY)/openmoji --write
 

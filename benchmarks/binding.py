@@ -90,8 +90,10 @@ class Bench(Judged):
         return torch.cat(images).float().clamp(-1, 1)
 
     def measured(self, method: Method, pairs: Sequence[ColouredPair]) -> dict[str, Tensor]:
-        """The findings of a method's pictures, and the first of them as "shown"."""
-        images = torch.cat([self.made(method, pairs, [seed] * len(pairs)) for seed in range(self.seeds)])
+        """The findings of a method's pictures, each of a noise of its own, and the first of them as "shown"."""
+        count = len(pairs)
+        turns = [range(turn * count, (turn + 1) * count) for turn in range(self.seeds)]
+        images = torch.cat([self.made(method, pairs, seeds) for seeds in turns])
         return {**self.found(images, pairs), "shown": images[:_SHOWN].clone()}
 
     def found(self, images: Tensor, pairs: Sequence[ColouredPair]) -> dict[str, Tensor]:
@@ -257,8 +259,8 @@ def report_set(bench: Bench, name: str, options: argparse.Namespace) -> None:
         notes=(
             f"{len(pairs)} prompts, {bench.seeds} pictures each; {made_of}.",
             "Intervals are bootstraps over prompts, those with exchanged colours drawn together; where all pictures "
-            "agree, Wilson's of as many trials. All prompts start from the same noises, one a picture, which the "
-            "intervals take as given.",
+            "agree, Wilson's of as many trials. Each picture of a method starts from a noise of its own, the same one "
+            "with every method.",
             "Real pictures are of the prompts that the world has drawings for in these colours; one row of plain "
             "pictures is of the same prompts, to be compared with them.",
             "The last columns are of both things, each in its colour: over the prompts that can be drawn and are "
