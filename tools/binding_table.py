@@ -46,6 +46,7 @@ def merged(measures: Sequence[str]) -> list[str]:
         places = [table["columns"].index(measure) for measure in measures]
         for source, cells in table["rows"].items():
             rows.setdefault(row_name(source), []).extend(cell(cells[place]) for place in places)
+    # where all that counts can be drawn, "of the same prompts" repeats plain
     rows = {name: cells for name, cells in rows.items() if name == "plain" or cells != rows["plain"]}
     names = [name for title in having for name in (title, *["less first"] * (len(measures) - 1))]
     lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
