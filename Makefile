@@ -76,11 +76,11 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/defaults.py --repeats 21 --write
 	$(BIN)/python benchmarks/defaults.py --full --repeats 9 --write
 	$(BIN)/python benchmarks/composition_loop.py --repeats 61 --write
-	$(BIN)/python benchmarks/edits_cost.py --repeats 9 --write
+	$(BIN)/python benchmarks/edits_cost.py --repeats 7 --write
 	$(BIN)/python benchmarks/cold_start.py --repeats 9 --write
 	$(BIN)/python benchmarks/retrieval_search.py --write
-	$(BIN)/python benchmarks/memory_build.py --repeats 9 --write
-	$(BIN)/python benchmarks/memory_build.py --encoder clip-b32 --pictures 512 --repeats 9 --write
+	$(BIN)/python benchmarks/memory_build.py --repeats 7 --write
+	$(BIN)/python benchmarks/memory_build.py --encoder clip-b32 --pictures 512 --repeats 7 --write
 
 clean:
 	rm -rf $(VENV) site build dist
