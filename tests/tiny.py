@@ -175,7 +175,7 @@ def tiny_bert_tokenizer(folder: Path) -> BertTokenizer:
     pieces = [f"##{piece}" for piece in ["rl", "let", "s", "ing", *letters]]
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *",.!?'-", *letters, "sca", *WORDS[1:], *pieces]
     (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(vocab)) + "\n", encoding="utf-8")
-    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": 64, "do_lower_case": True}
+    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": 24, "do_lower_case": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return BertTokenizer.from_pretrained(folder)
 
@@ -188,7 +188,7 @@ def tiny_bert(*, seed: int = 4) -> BertModel:
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=64,
+        max_position_embeddings=24,
     )
     with seeded(seed):
         return _wide(BertModel(config).eval())
